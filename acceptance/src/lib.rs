@@ -1,0 +1,1 @@
+//! The harness: drives the executables from outside, ours or another implementation's.

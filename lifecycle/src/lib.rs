@@ -1,0 +1,12 @@
+//! The phases; images, layers and caches as values and files.
+//!
+//! Rung 3 of the ladder: nothing here opens a socket.
+
+pub mod buildpack;
+pub mod digest;
+pub mod file;
+pub mod image;
+pub mod layer;
+pub mod layers_dir;
+pub mod phase;
+pub mod privilege;

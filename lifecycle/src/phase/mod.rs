@@ -1,0 +1,1 @@
+//! The phases: each an `Inputs`, a `run`, and an error type with its exit codes.

@@ -1,0 +1,41 @@
+//! `group.toml`: the buildpacks and extensions that take part (platform.md, *group.toml*).
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{BuildpackId, BuildpackVersion};
+
+/// `group.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Buildpacks, in the order in which they build.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<GroupElement>,
+    /// Image extensions, in the order in which they generate.
+    #[serde(default, rename = "group-extensions", skip_serializing_if = "Vec::is_empty")]
+    pub group_extensions: Vec<GroupElement>,
+}
+
+/// One buildpack or extension of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupElement {
+    /// Its id.
+    pub id: BuildpackId,
+    /// Its version.
+    pub version: BuildpackVersion,
+    /// The Buildpack API that it implements. Checked by [`crate::api::BuildpackApi::parse`]; empty if missing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub api: String,
+    /// Its homepage.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub homepage: String,
+    /// In `order.toml` only: it may fail detection without failing the group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+impl GroupElement {
+    /// `id@version`, as messages name it.
+    pub fn full_name(&self) -> String {
+        format!("{}@{}", self.id, self.version)
+    }
+}

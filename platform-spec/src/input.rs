@@ -1,0 +1,1 @@
+//! Names and defaults of the inputs that platforms give (platform.md, *Inputs*).

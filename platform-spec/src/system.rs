@@ -1,0 +1,32 @@
+//! `system.toml`: buildpacks that every group begins or ends with (platform.md, *system.toml*).
+
+use serde::Deserialize;
+
+use crate::group::GroupElement;
+
+/// `system.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct SystemFile {
+    /// `[system]`.
+    #[serde(default)]
+    pub system: System,
+}
+
+/// `[system]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct System {
+    /// Put in front of every group.
+    #[serde(default)]
+    pub pre: SystemBuildpacks,
+    /// Put at the end of every group.
+    #[serde(default)]
+    pub post: SystemBuildpacks,
+}
+
+/// A list of system buildpacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct SystemBuildpacks {
+    /// The buildpacks.
+    #[serde(default)]
+    pub buildpacks: Vec<GroupElement>,
+}
