@@ -117,7 +117,15 @@ mod tests {
 
     #[test]
     fn refuses_other_text() {
-        for text in ["", "sha256:", &EMPTY[7..], &EMPTY.to_uppercase(), "sha512:00", &format!("{EMPTY}0"), &EMPTY.replace("e3", "é")] {
+        for text in [
+            "",
+            "sha256:",
+            &EMPTY[7..],
+            &EMPTY.to_uppercase(),
+            "sha512:00",
+            &format!("{EMPTY}0"),
+            &EMPTY.replace("e3", "é"),
+        ] {
             assert_eq!(text.parse::<Digest>(), Err(ParseDigestError(text.to_owned())));
         }
     }

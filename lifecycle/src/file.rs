@@ -126,8 +126,13 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), PathError> {
         Ok(()) => Ok(()),
         Err(error) => {
             let _ = fs::remove_file(&beside);
-            let elsewhere = [libc_errno::EACCES, libc_errno::EPERM, libc_errno::EROFS, libc_errno::EBUSY, libc_errno::EXDEV];
-            if error.raw_os_error().is_some_and(|code| elsewhere.contains(&code)) { in_place() } else { Err(error).path("write", path) }
+            let elsewhere =
+                [libc_errno::EACCES, libc_errno::EPERM, libc_errno::EROFS, libc_errno::EBUSY, libc_errno::EXDEV];
+            if error.raw_os_error().is_some_and(|code| elsewhere.contains(&code)) {
+                in_place()
+            } else {
+                Err(error).path("write", path)
+            }
         }
     }
 }
@@ -179,7 +184,11 @@ mod tests {
         assert_eq!(fs::read(&path).expect("read"), b"two");
         assert_eq!(after.permissions().mode() & 0o7777, 0o640);
         assert_ne!(before, after.ino(), "a reader of the old file still sees it whole");
-        assert_eq!(fs::read_dir(path.parent().expect("parent")).expect("listed").count(), 1, "nothing is left beside it");
+        assert_eq!(
+            fs::read_dir(path.parent().expect("parent")).expect("listed").count(),
+            1,
+            "nothing is left beside it"
+        );
     }
 
     #[test]

@@ -87,7 +87,11 @@ pub enum BuildpackApiError {
 
 fn supported(version: Version, list: &[Version]) -> bool {
     list.iter().any(|known| {
-        if version.major == 0 { *known == version } else { known.major == version.major && known.minor >= version.minor }
+        if version.major == 0 {
+            *known == version
+        } else {
+            known.major == version.major && known.minor >= version.minor
+        }
     })
 }
 
@@ -104,7 +108,11 @@ impl PlatformApi {
     pub fn parse(text: Option<&str>) -> Result<Self, PlatformApiError> {
         let text = text.map(str::trim).filter(|text| !text.is_empty()).ok_or(PlatformApiError::Unset)?;
         let version: Version = text.parse().map_err(|_| PlatformApiError::Parse(text.to_owned()))?;
-        if supported(version, PLATFORM) { Ok(Self(version)) } else { Err(PlatformApiError::Unsupported(text.to_owned())) }
+        if supported(version, PLATFORM) {
+            Ok(Self(version))
+        } else {
+            Err(PlatformApiError::Unsupported(text.to_owned()))
+        }
     }
 
     /// The version itself, to print or to compare with a flag's first version.

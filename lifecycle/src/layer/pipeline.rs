@@ -88,7 +88,11 @@ impl Pipeline {
 
     /// Calls `f` on each item, several at a time (at most the pipeline's threads); results in the items' order.
     /// After an error no new item is begun, and the error of the first item (in order) that failed is returned.
-    pub fn map<T: Send, R: Send, E: Send>(&self, items: Vec<T>, f: impl Fn(T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
+    pub fn map<T: Send, R: Send, E: Send>(
+        &self,
+        items: Vec<T>,
+        f: impl Fn(T) -> Result<R, E> + Sync,
+    ) -> Result<Vec<R>, E> {
         items.into_iter().map(f).collect()
     }
 }

@@ -1,1 +1,12 @@
 //! The phases: each an `Inputs`, a `run`, and an error type with its exit codes.
+
+/// An error that ends a phase. The exit status comes from one exhaustive match in each implementation.
+pub trait PhaseError: std::error::Error + Send + Sync + 'static {
+    /// The exit status: one of [`platform_spec::exit`].
+    fn exit_code(&self) -> u8;
+
+    /// What the user can do about it, printed after the error.
+    fn advice(&self) -> Option<String> {
+        None
+    }
+}
