@@ -43,10 +43,10 @@ pub enum ExtractError {
 }
 
 /// Extracts one layer's tar (gzip-compressed or not, told by its first bytes) to `<layers>/<relative>`, verifying
-/// its diffID on the way. `layers` is the layers directory, `recorded` the directory's absolute path inside the tar.
+/// its diffID on the way. `layers` is the absolute path of the layers directory; the tar names its entries by it.
 /// Extraction happens beside and is renamed into place only when all was read and the digest is right, so that after
 /// an error nothing is there. What was in the place before is replaced.
-pub fn extract(from: impl Read, expected: &Digest, layers: &Path, relative: &Path) -> Result<(), ExtractError> {
+pub fn extract(from: impl Read + Send, expected: &Digest, layers: &Path, relative: &Path) -> Result<(), ExtractError> {
     let _ = (from, expected, layers, relative);
     Ok(())
 }

@@ -13,12 +13,12 @@ use crate::digest::Digest;
 pub struct Pipeline {}
 
 /// What is to be made of a recipe beside its diffID.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Want<'a> {
     /// A compressed blob.
     pub blob: bool,
-    /// The uncompressed tar, written here.
-    pub tar: Option<&'a mut File>,
+    /// The uncompressed tar, written to this new file (an error if it exists); removed again after an error.
+    pub tar: Option<&'a Path>,
 }
 
 /// What [`Pipeline::digest`] found.
@@ -59,6 +59,12 @@ pub enum LayerError {
         /// Bytes that could be read.
         now: u64,
     },
+    /// Something became a file of another kind while it was read: a directory a symlink, for instance.
+    #[error("{} was replaced while it was archived", .path.display())]
+    Replaced {
+        /// Which file.
+        path: std::path::PathBuf,
+    },
 }
 
 impl Pipeline {
@@ -80,9 +86,10 @@ impl Pipeline {
         Ok(Packed { diff_id: Digest::of(b""), size: 0, blob: None })
     }
 
-    /// Compresses an uncompressed tar that already is in a file (a cache's, for a cache image or a registry).
-    pub fn compress(&self, tar: &File) -> Result<Packed, LayerError> {
-        let _ = tar;
+    /// Compresses an uncompressed tar that already is in a file (a cache's, for a cache image or a registry), from its
+    /// beginning. The blob is the same that [`Self::pack`] makes of the same bytes. `name` is for errors.
+    pub fn compress(&self, tar: &File, name: &Path) -> Result<Packed, LayerError> {
+        let _ = (tar, name);
         Ok(Packed { diff_id: Digest::of(b""), size: 0, blob: None })
     }
 

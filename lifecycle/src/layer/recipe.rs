@@ -20,8 +20,10 @@ pub enum Recipe {
     /// The parents of a directory with their real owner and mode, then the directory and its tree in the order of a
     /// walk (each directory before its children, names by bytes), owned by `owner`.
     Directory {
-        /// Absolute path; entries get this name, symlinks in it are not resolved.
-        path: PathBuf,
+        /// The layers directory, absolute. It may be a symlink; entries get its name as it is given.
+        layers: PathBuf,
+        /// The directory, relative to `layers`, of ordinary names. No symlink on the way is followed.
+        relative: PathBuf,
         /// Owner of the directory and all below it.
         owner: Owner,
     },
