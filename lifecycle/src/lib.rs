@@ -2,6 +2,7 @@
 //!
 //! Rung 3 of the ladder: nothing here opens a socket.
 
+pub mod beneath;
 pub mod buildpack;
 pub mod digest;
 pub mod file;

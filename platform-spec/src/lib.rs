@@ -23,6 +23,7 @@ pub mod plan;
 pub mod project_metadata;
 pub mod report;
 pub mod run;
+pub mod sbom;
 pub mod stack;
 pub mod store;
 pub mod system;

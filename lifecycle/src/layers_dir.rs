@@ -1,1 +1,0 @@
-//! `<layers>/<buildpack>`: what buildpacks wrote, read as what it may be: hostile.
