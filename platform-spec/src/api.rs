@@ -121,7 +121,6 @@ impl PlatformApi {
     }
 
     /// Whether this is version 0.`minor` or later: for tables such as [`crate::input`]'s only; code asks an ability.
-    #[expect(dead_code, reason = "the tables of `input` are not written yet; remove this line with them")]
     pub(crate) fn at_least(self, minor: u64) -> bool {
         self.0 >= v0(minor)
     }
