@@ -5,17 +5,20 @@
 
 mod config;
 mod draft;
+mod json;
 pub mod layout;
 mod manifest;
+mod media_type;
 pub mod memory;
 mod reference;
 mod store;
 pub mod validate;
 
-pub use config::Config;
-pub use draft::{Draft, DraftError};
-pub use manifest::{BlobRef, Manifest, ManifestError};
-pub use reference::{ParseReferenceError, Reference};
+pub use config::{Config, ConfigError, History};
+pub use draft::{Draft, DraftError, REPRODUCIBLE_TIME, rfc3339};
+pub use manifest::{BlobRef, Child, Document, Index, Manifest, ManifestError, describe_platform};
+pub use media_type::{Format, acceptable};
+pub use reference::{DEFAULT_REGISTRY, DEFAULT_TAG, ParseReferenceError, Reference, same_image};
 pub use store::{Encodings, Push, Pushed, Store, StoreError};
 
 use std::path::PathBuf;
@@ -35,6 +38,38 @@ pub struct Image {
     pub config: Config,
     /// Its layers from the bottom up, one for each of the config's diffIDs.
     pub layers: Vec<Layer>,
+}
+
+impl Image {
+    /// Puts together what a store has read: a manifest, and the bytes of its config, which are checked.
+    /// `source` says where a layer's blob is.
+    pub fn assemble(
+        identifier: String,
+        manifest: Manifest,
+        config: Vec<u8>,
+        source: impl Fn(&BlobRef) -> Source,
+    ) -> Result<Self, validate::Invalid> {
+        validate::blob("config", &manifest.config, &config)?;
+        let config = Config::parse(config)?;
+        let diff_ids = validate::layer_count(&manifest, &config, manifest.layers.len())?;
+        let layer =
+            |(diff_id, blob): (Digest, &BlobRef)| Layer { diff_id, blob: Some(blob.clone()), source: source(blob) };
+        let layers = diff_ids.into_iter().zip(&manifest.layers).map(layer).collect();
+        Ok(Self { identifier, manifest, config, layers })
+    }
+
+    /// The layer with this diffID.
+    pub fn layer(&self, diff_id: &Digest) -> Option<&Layer> {
+        self.layers.iter().find(|layer| layer.diff_id == *diff_id)
+    }
+}
+
+impl Layer {
+    /// A layer that the pipeline has packed.
+    pub fn packed(diff_id: Digest, blob: Arc<Spool>) -> Self {
+        let descriptor = BlobRef::new(Format::Oci.layer(), blob.digest, blob.size);
+        Self { diff_id, blob: Some(descriptor), source: Source::Packed(blob) }
+    }
 }
 
 /// A layer: what is known of it, and where its bytes are.

@@ -14,6 +14,10 @@ pub trait Store: Send + Sync {
     /// The image's config and manifest are verified against their digests.
     fn open(&self, name: &str, target: &Target) -> Result<Image, StoreError>;
 
+    /// Whether a layer's blob is still where its source says, without reading it. A previous image of which a layer
+    /// is gone counts as corrupt.
+    fn has_blob(&self, layer: &Layer) -> Result<bool, StoreError>;
+
     /// The bytes of a layer's blob as stored (perhaps compressed), size and digest checked before the end is reported.
     fn read_blob(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, StoreError>;
 

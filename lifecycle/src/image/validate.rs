@@ -1,1 +1,117 @@
-//! validate.
+//! Whether an image's parts fit together: checked when one is read, and before a name is given to one that we made.
+//!
+//! What a registry accepts is not always an image that a runtime starts: it does not look into the config. These checks
+//! need nothing but the image itself; whether the blobs are there is the store's to know.
+
+use thiserror::Error;
+
+use super::manifest::{BlobRef, Manifest, ManifestError};
+use super::{Config, ConfigError, Image};
+use crate::digest::Digest;
+
+/// What does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Invalid {
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The config cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The manifest's fields are not what its bytes say.
+    #[error("the manifest's bytes do not say what the image has")]
+    Bytes,
+    /// Bytes are not what a descriptor says.
+    #[error("{what} should be {expected} of {expected_size} bytes, but is {found} of {found_size} bytes")]
+    Blob {
+        /// Which: `config`.
+        what: &'static str,
+        /// The descriptor's digest.
+        expected: Digest,
+        /// The descriptor's size.
+        expected_size: u64,
+        /// The digest of the bytes.
+        found: Digest,
+        /// How many bytes there are.
+        found_size: u64,
+    },
+    /// Manifest and config do not speak of the same number of layers.
+    #[error("the manifest has {manifest} layers, the config {config} diffIDs and the image {image} layers")]
+    LayerCount {
+        /// In the manifest.
+        manifest: usize,
+        /// In the config.
+        config: usize,
+        /// In the image.
+        image: usize,
+    },
+    /// A layer is not what manifest and config say; counted from 0.
+    #[error("layer {0} is not what the manifest and the config say")]
+    Layer(usize),
+    /// A layer without bytes: not even an empty tar is.
+    #[error("layer {0} has a size of 0 bytes")]
+    EmptyBlob(usize),
+    /// The history speaks of another number of layers.
+    #[error("the config has {config} diffIDs, but its history {history} layers")]
+    History {
+        /// diffIDs of the config.
+        config: usize,
+        /// Entries of the history that have a layer.
+        history: usize,
+    },
+    /// The config does not say for which machine the image is.
+    #[error("the config does not state its {0}")]
+    Platform(&'static str),
+}
+
+/// Checks an image that is going to be saved.
+pub fn image(image: &Image) -> Result<(), Invalid> {
+    let Image { identifier: _, manifest, config, layers } = image;
+    if Manifest::parse(manifest.bytes.clone(), &manifest.media_type)? != *manifest {
+        return Err(Invalid::Bytes);
+    }
+    let bytes = config.bytes();
+    Config::parse(bytes.to_vec())?;
+    blob("config", &manifest.config, &bytes)?;
+    let diff_ids = layer_count(manifest, config, layers.len())?;
+    for (at, layer) in layers.iter().enumerate() {
+        if layer.diff_id != diff_ids[at] || layer.blob.as_ref() != Some(&manifest.layers[at]) {
+            return Err(Invalid::Layer(at));
+        }
+        if manifest.layers[at].size == 0 {
+            return Err(Invalid::EmptyBlob(at));
+        }
+    }
+    let history = config.history();
+    let entries = history.iter().filter(|entry| !entry.empty_layer).count();
+    if !history.is_empty() && entries != diff_ids.len() {
+        return Err(Invalid::History { config: diff_ids.len(), history: entries });
+    }
+    for (what, value) in [("os", config.os()), ("architecture", config.architecture())] {
+        if value.is_empty() {
+            return Err(Invalid::Platform(what));
+        }
+    }
+    Ok(())
+}
+
+/// Checks bytes against their descriptor.
+pub fn blob(what: &'static str, descriptor: &BlobRef, bytes: &[u8]) -> Result<(), Invalid> {
+    let (found, found_size) = (Digest::of(bytes), bytes.len() as u64);
+    let BlobRef { digest: expected, size: expected_size, .. } = *descriptor;
+    if (found, found_size) == (expected, expected_size) {
+        Ok(())
+    } else {
+        Err(Invalid::Blob { what, expected, expected_size, found, found_size })
+    }
+}
+
+/// The config's diffIDs, if there are as many as manifest and image have layers.
+pub(super) fn layer_count(manifest: &Manifest, config: &Config, image: usize) -> Result<Vec<Digest>, Invalid> {
+    let diff_ids = config.diff_ids();
+    if diff_ids.len() == image && manifest.layers.len() == image {
+        Ok(diff_ids)
+    } else {
+        Err(Invalid::LayerCount { manifest: manifest.layers.len(), config: diff_ids.len(), image })
+    }
+}

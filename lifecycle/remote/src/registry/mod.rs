@@ -19,6 +19,10 @@ impl Store for RegistryStore {
         Err(unfinished("open", name))
     }
 
+    fn has_blob(&self, layer: &Layer) -> Result<bool, StoreError> {
+        Err(unfinished("look for", &layer.diff_id.to_string()))
+    }
+
     fn read_blob(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, StoreError> {
         Err(unfinished("read", &layer.diff_id.to_string()))
     }
