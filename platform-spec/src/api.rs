@@ -218,6 +218,8 @@ abilities! { BuildpackApi:
     has_command_array from 9;
     /// `CNB_TARGET_…` variables.
     has_target_variables from 10;
+    /// The deprecated bionic stack counts as a target even where other stacks are listed beside it.
+    takes_stacks_for_targets from 10;
     /// `CNB_EXEC_ENV`, `exec-env` of buildpacks and processes.
     has_exec_env from 12;
 }

@@ -1,1 +1,0 @@
-//! Buildpacks and extensions on disk: found, read, run.
