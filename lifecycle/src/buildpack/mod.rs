@@ -12,7 +12,9 @@ mod target;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use lifecycle_launch::env::Env;
 use platform_spec::api::{BuildpackApi, BuildpackApiError};
 use platform_spec::buildpack::{Buildpack, BuildpackTarget, Info};
 use platform_spec::extension::Extension;
@@ -20,7 +22,7 @@ use platform_spec::name::{BuildpackId, BuildpackVersion};
 use platform_spec::order::OrderGroup;
 use thiserror::Error;
 
-pub use self::environment::target_variables;
+pub use self::environment::{build_environment, target_variables};
 pub use self::plan_file::PlanFile;
 pub use self::target::{TargetMismatch, check_target};
 use crate::file::{self, LoadError, PathContext, PathError};
@@ -93,6 +95,14 @@ impl Module {
     /// One of its executables: `<root>/bin/<name>`. It need not exist.
     pub fn executable(&self, name: &str) -> PathBuf {
         self.root.join("bin").join(name)
+    }
+
+    /// The command that runs one of its executables in the app directory, with this environment and its own root
+    /// directory in it ([`process::run`] runs it). Arguments and further variables are the phase's.
+    pub fn command(&self, name: &str, app_dir: &Path, env: &Env) -> Command {
+        let mut command = Command::new(self.executable(name));
+        command.current_dir(app_dir).env_clear().envs(env.iter()).env(self.kind.root_variable(), &self.root);
+        command
     }
 
     /// Whether it is a buildpack that stands for an order of others.
