@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::buildpack_plan::BuildpackPlan;
 use crate::name::{BuildpackId, BuildpackVersion};
 
 /// `plan.toml`: what was required, and who provides it.
@@ -10,6 +11,23 @@ pub struct Plan {
     /// One entry a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<PlanEntry>,
+}
+
+impl Plan {
+    /// What one buildpack or extension is to provide: its buildpack plan (buildpack.md, *Buildpack Plan*).
+    pub fn of(&self, id: &BuildpackId, extension: bool) -> BuildpackPlan {
+        let provided = self.entries.iter().filter(|entry| {
+            entry.providers.iter().any(|provider| provider.id == *id && provider.extension == extension)
+        });
+        BuildpackPlan { entries: provided.flat_map(|entry| entry.requires.iter().cloned()).collect() }
+    }
+
+    /// What is left when the dependencies of these names are met: later modules are not asked to provide them again.
+    pub fn without<'a>(mut self, met: impl IntoIterator<Item = &'a str>) -> Self {
+        let met: Vec<_> = met.into_iter().collect();
+        self.entries.retain(|entry| !entry.requires.iter().any(|require| met.contains(&require.name.as_str())));
+        self
+    }
 }
 
 /// One entry of `plan.toml`.
@@ -88,4 +106,40 @@ pub struct DetectRequire {
     /// Anything else the requirer says.
     #[serde(default)]
     pub metadata: toml::Table,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        toml::from_str(
+            r#"
+            entries = [
+                {providers = [{id = "x", version = "1", extension = true}], requires = [{name = "curl"}]},
+                {providers = [{id = "x", version = "1"}, {id = "y", version = "1"}], requires = [{name = "a"}, {name = "a"}]},
+                {providers = [{id = "y", version = "1"}], requires = [{name = "b"}]},
+            ]
+            "#,
+        )
+        .expect("a plan")
+    }
+
+    #[test]
+    fn each_module_gets_what_it_provides() {
+        let id = |text| BuildpackId::new(text).expect("an id");
+        let names = |id: &BuildpackId, extension| {
+            plan().of(id, extension).entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&id("x"), true), ["curl"]);
+        assert_eq!(names(&id("x"), false), ["a", "a"]);
+        assert_eq!(names(&id("y"), false), ["a", "a", "b"]);
+        assert_eq!(names(&id("z"), false), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_met_is_not_asked_for_again() {
+        let left = plan().without(["a", "unknown"]);
+        assert_eq!(left.entries.iter().map(|entry| entry.requires[0].name.as_str()).collect::<Vec<_>>(), ["curl", "b"]);
+    }
 }
