@@ -1,8 +1,13 @@
 //! Labels of images, and their JSON (platform.md, *Labels*).
 
+mod convert;
+pub mod lifecycle_metadata_toml;
+
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::convert::{NotJson, json_to_toml, toml_to_json};
 
 use crate::run::RunImage;
 
@@ -40,16 +45,16 @@ pub struct LifecycleMetadata {
     #[serde(default)]
     pub buildpacks: Option<Vec<BuildpackLayers>>,
     /// The launcher's configuration.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub config: LayerSha,
     /// The launcher.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub launcher: LayerSha,
     /// The symlinks of process types; empty without processes.
-    #[serde(default, rename = "process-types")]
+    #[serde(default, deserialize_with = "null_as_default", rename = "process-types")]
     pub process_types: LayerSha,
     /// The run image.
-    #[serde(default, rename = "runImage")]
+    #[serde(default, deserialize_with = "null_as_default", rename = "runImage")]
     pub run_image: RunImageMetadata,
     /// The run image again, for platforms of Platform API below 0.12.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,7 +65,7 @@ pub struct LifecycleMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSha {
     /// `sha256:…`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub sha: String,
 }
 
@@ -68,7 +73,7 @@ pub struct LayerSha {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackMetadata {
     /// The run image.
-    #[serde(default, rename = "runImage")]
+    #[serde(default, deserialize_with = "null_as_default", rename = "runImage")]
     pub run_image: RunImage,
 }
 
@@ -76,16 +81,16 @@ pub struct StackMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunImageMetadata {
     /// diffID of its last layer.
-    #[serde(default, rename = "topLayer")]
+    #[serde(default, deserialize_with = "null_as_default", rename = "topLayer")]
     pub top_layer: String,
     /// Reference of the image that was used.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub reference: String,
     /// Its name (Platform API 0.12 and later).
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
     pub image: String,
     /// Where else it is (Platform API 0.12 and later).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<String>,
 }
 
@@ -93,13 +98,13 @@ pub struct RunImageMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BuildpackLayers {
     /// The buildpack's id, as found.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub key: String,
     /// The buildpack's version.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub version: String,
     /// Layers by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub layers: BTreeMap<String, BuildpackLayer>,
     /// Content of `store.toml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,19 +115,19 @@ pub struct BuildpackLayers {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BuildpackLayer {
     /// diffID.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub sha: String,
     /// The buildpack's `[metadata]`, as JSON; `null` if there was none.
     #[serde(default)]
     pub data: serde_json::Value,
     /// `types.build`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub build: bool,
     /// `types.launch`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub launch: bool,
     /// `types.cache`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub cache: bool,
 }
 
@@ -138,7 +143,7 @@ pub struct StoreMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CacheMetadata {
     /// The SBOM layer of cached layers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub sbom: LayerSha,
     /// Buildpacks and their cached layers; `None` is JSON's `null`.
     #[serde(default)]
@@ -148,37 +153,7 @@ pub struct CacheMetadata {
     pub target_arch: Option<String>,
 }
 
-/// [`LifecycleMetadata`] with TOML's key names, for `[metadata]` of `analyzed.toml`.
-pub mod lifecycle_metadata_toml {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::LifecycleMetadata;
-
-    /// Writes it.
-    pub fn serialize<S: Serializer>(value: &LifecycleMetadata, serializer: S) -> Result<S::Ok, S::Error> {
-        value.serialize(serializer)
-    }
-
-    /// Reads it.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LifecycleMetadata, D::Error> {
-        LifecycleMetadata::deserialize(deserializer)
-    }
+/// Go writes empty lists and maps as `null` now and then, and reads `null` as nothing anywhere.
+fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
-
-/// TOML as JSON: dates become strings, numbers keep their value. For layer and store metadata in labels.
-/// Fails on `nan` and `inf`, which JSON cannot say.
-pub fn toml_to_json(value: &toml::Value) -> Result<serde_json::Value, NotJson> {
-    let _ = value;
-    Err(NotJson)
-}
-
-/// JSON as TOML, for what labels say about layers: `null`s are left out, whole numbers become integers.
-pub fn json_to_toml(value: &serde_json::Value) -> Option<toml::Value> {
-    let _ = value;
-    None
-}
-
-/// A TOML value that JSON cannot say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nan and inf cannot be written as JSON")]
-pub struct NotJson;
