@@ -6,7 +6,9 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-pub use lifecycle_launch::file::{LoadError, PathContext, PathError, describe, load, load_if_there};
+pub use lifecycle_launch::file::{
+    LoadError, PathContext, PathError, describe, load, load_hostile, load_if_there, parse_hostile,
+};
 
 /// Writes a file whole: a temporary file beside it, then a rename, so that a reader sees the old content or the new.
 /// Where that cannot be (a directory we may not write, a bind-mounted file, `/dev/stdout`) it is written in place.

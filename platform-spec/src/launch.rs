@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::label::{NotJson, toml_to_json};
+use crate::text::to_go_json;
+
 /// `launch.toml`, as a buildpack writes it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Launch {
@@ -78,18 +81,52 @@ impl Command {
 /// `[[slices]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
-    /// Globs relative to the app directory.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub paths: Vec<String>,
+    /// Globs relative to the app directory; `None` if the key is missing. The difference is seen in `metadata.toml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Vec<String>>,
 }
 
-/// `[[bom]]`: deprecated.
+impl Slice {
+    /// The globs.
+    pub fn globs(&self) -> &[String] {
+        self.paths.as_deref().unwrap_or_default()
+    }
+}
+
+/// `[[bom]]`: deprecated. As JSON it is an entry of `sbom.legacy.json`, see [`legacy_sbom`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BomEntry {
     /// What it is about.
     #[serde(default)]
     pub name: String,
-    /// Anything.
+    /// A top-level version, which the builder refuses.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Anything; `None` if the key is missing.
     #[serde(default)]
-    pub metadata: toml::Table,
+    pub metadata: Option<toml::Table>,
+    /// Who wrote it; the builder fills it in.
+    #[serde(default)]
+    pub buildpack: BomBuildpack,
+}
+
+/// Who wrote an entry of a [`BomEntry`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BomBuildpack {
+    /// The buildpack's id.
+    #[serde(default)]
+    pub id: String,
+    /// The buildpack's version.
+    #[serde(default)]
+    pub version: String,
+}
+
+/// The content of `sbom.legacy.json`, which is in a layer: what is `null` is the reference's.
+/// Fails on `nan` and `inf` in the entries' metadata.
+pub fn legacy_sbom(entries: &[BomEntry]) -> Result<String, NotJson> {
+    for entry in entries {
+        toml_to_json(&toml::Value::Table(entry.metadata.clone().unwrap_or_default()))?;
+    }
+    let content = if entries.is_empty() { "null".to_owned() } else { to_go_json(entries) };
+    Ok(content + "\n")
 }

@@ -78,23 +78,39 @@ const LARGEST: u64 = 64 << 20;
 
 fn read_text(path: &Path) -> Result<String, LoadError> {
     let file = File::open(path).path("open", path)?;
-    let parse = |reason: String| LoadError::Parse { path: path.to_owned(), reason };
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes).path("read", path)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(parse(format!("the file is larger than {} MiB", LARGEST >> 20)));
+        let reason = format!("the file is larger than {} MiB", LARGEST >> 20);
+        return Err(LoadError::Parse { path: path.to_owned(), reason });
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        parse(format!("line {line}: not UTF-8"))
+    utf8(path, &bytes).map(str::to_owned)
+}
+
+fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, LoadError> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
+        LoadError::Parse { path: path.to_owned(), reason: format!("line {line}: not UTF-8") }
     })
 }
 
-/// Loads a TOML file.
+/// Loads a TOML file. An error quotes the value that is wrong: for files of the platform, and for phases that hold no
+/// credentials.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
-    let text = read_text(path)?;
-    platform_spec::text::from_toml(&text)
-        .map_err(|error| LoadError::Parse { path: path.to_owned(), reason: error.to_string().trim_end().to_owned() })
+    platform_spec::text::from_toml(&read_text(path)?)
+        .map_err(|error| LoadError::Parse { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Reads a TOML file that a buildpack may have written, for a phase that holds credentials: an error quotes nothing
+/// of its content, which may be somebody's secret. `content` was read without following links; `path` is for the error.
+pub fn parse_hostile<T: DeserializeOwned>(path: &Path, content: &[u8]) -> Result<T, LoadError> {
+    platform_spec::text::from_toml(utf8(path, content)?)
+        .map_err(|error| LoadError::Parse { path: path.to_owned(), reason: error.without_content().to_string() })
+}
+
+/// Loads a TOML file as [`parse_hostile`] reads it. The path is followed: open it yourself where it may be a link.
+pub fn load_hostile<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
+    parse_hostile(path, read_text(path)?.as_bytes())
 }
 
 /// Loads a TOML file; a missing one is `None`.
@@ -128,5 +144,21 @@ mod tests {
             let error = load::<toml::Table>(&path).expect_err("malformed").to_string();
             assert!(error.starts_with(&format!("parse {}: ", path.display())) && error.contains(line), "{error}");
         }
+    }
+
+    #[test]
+    fn a_hostile_file_is_not_quoted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.toml");
+        for content in ["[types]\nlaunch = \"s3cret\"", "s3cret", "s3cret = 1\ns3cret = 2", "types = 's3cret'"] {
+            fs::write(&path, content).expect("written");
+            let error = load_hostile::<platform_spec::layer::Layer>(&path).expect_err("malformed").to_string();
+            assert!(error.contains("line ") && !error.contains("s3cret"), "{error}");
+        }
+        let error = load::<platform_spec::layer::Layer>(&path).expect_err("malformed").to_string();
+        assert!(
+            error.ends_with(r#"line 1, column 9: key 'types': expected a table, found string "s3cret""#),
+            "{error}"
+        );
     }
 }

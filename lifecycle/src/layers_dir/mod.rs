@@ -186,10 +186,7 @@ pub(crate) fn toml_if_there<T: DeserializeOwned>(
     let line = |at: usize| bytes.iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
     let text = std::str::from_utf8(&bytes)
         .map_err(|error| failed(format!("line {}: not UTF-8", line(error.valid_up_to()))))?;
-    platform_spec::text::from_toml(text).map(Some).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        failed(format!("line {}: not the TOML that it should be", line(at)))
-    })
+    platform_spec::text::from_toml(text).map(Some).map_err(|error| failed(error.without_content().to_string()))
 }
 
 /// `<layer>.toml` with the keys that old Buildpack APIs had, of whatever type, at the top.

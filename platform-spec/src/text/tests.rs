@@ -101,7 +101,6 @@ fn json_is_escaped_as_go_does_it() {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-#[expect(dead_code, reason = "only read")]
 struct File {
     a: Vec<Element>,
     b: Option<bool>,

@@ -1,0 +1,1 @@
+//! What the reference writes for the same metadata, byte for byte.
