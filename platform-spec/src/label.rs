@@ -1,5 +1,24 @@
 //! Labels of images, and their JSON (platform.md, *Labels*).
+//!
+//! A label is written by its type's `to_json`, as the reference writes it at that Platform API, and read by
+//! [`crate::text::from_json`], which takes what any lifecycle wrote: `null` for what is empty, unknown keys.
+//!
+//! ```
+//! use platform_spec::{api::PlatformApi, label::LifecycleMetadata, text::from_json};
+//! let label = r#"{
+//!   "app": [{"sha": "sha256:1"}],
+//!   "buildpacks": [{"key": "example/ruby", "version": "1.2.3", "layers":
+//!     {"gems": {"sha": "sha256:2", "data": {"ruby": 3}, "build": false, "launch": true, "cache": true}}}],
+//!   "runImage": {"image": "example/run", "topLayer": "sha256:3", "reference": "example/run@sha256:4"}
+//! }"#;
+//! let metadata: LifecycleMetadata = from_json(label).unwrap();
+//! let ruby = metadata.layers_of("example/ruby").unwrap();
+//! assert_eq!(ruby.layers["gems"].data["ruby"], 3);
+//! let api = PlatformApi::parse(Some("0.11")).unwrap();
+//! assert!(!metadata.to_json(api).contains("example/run\"")); // the image's name: from 0.12 on
+//! ```
 
+mod build_metadata;
 mod convert;
 pub mod lifecycle_metadata_toml;
 
@@ -7,7 +26,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::build_metadata::{BuildMetadata, Git, Launcher, Source};
 pub use self::convert::{NotJson, json_to_toml, toml_to_json};
+use crate::api::PlatformApi;
 
 use crate::run::RunImage;
 
@@ -153,7 +174,42 @@ pub struct CacheMetadata {
     pub target_arch: Option<String>,
 }
 
+impl LifecycleMetadata {
+    /// The label as `api` has it: no `sbom` below 0.8, no `runImage.image` and `.mirrors` below 0.12.
+    pub fn to_json(&self, api: PlatformApi) -> String {
+        let mut label = self.clone();
+        if !api.has_sbom() {
+            label.sbom = None;
+        }
+        if !api.has_run_toml() {
+            label.run_image.image.clear();
+            label.run_image.mirrors.clear();
+        }
+        crate::text::to_go_json(&label)
+    }
+
+    /// The layers of a buildpack; the first entry of that id counts.
+    pub fn layers_of(&self, id: &str) -> Option<&BuildpackLayers> {
+        self.buildpacks.iter().flatten().find(|buildpack| buildpack.key == id)
+    }
+}
+
+impl CacheMetadata {
+    /// The label of a cache image; with an end of line after it, the file of a cache directory.
+    pub fn to_json(&self) -> String {
+        crate::text::to_go_json(self)
+    }
+
+    /// The cached layers of a buildpack; the first entry of that id counts.
+    pub fn layers_of(&self, id: &str) -> Option<&BuildpackLayers> {
+        self.buildpacks.iter().flatten().find(|buildpack| buildpack.key == id)
+    }
+}
+
 /// Go writes empty lists and maps as `null` now and then, and reads `null` as nothing anywhere.
 fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,10 @@
 //! `launch.toml` (buildpack.md, *launch.toml*).
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::label::{NotJson, toml_to_json};
 use crate::text::to_go_json;
@@ -59,7 +63,7 @@ pub struct LaunchProcess {
 }
 
 /// A command in either of its two forms.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Command {
     /// One string: the executable, or a shell command.
@@ -75,6 +79,31 @@ impl Command {
             Self::One(text) => std::slice::from_ref(text),
             Self::List(list) => list,
         }
+    }
+}
+
+// By hand, so that an error says what was expected and where.
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+
+        impl<'de> Visitor<'de> for Form {
+            type Value = Command;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Command, E> {
+                Ok(Command::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Command, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Command::List)
+            }
+        }
+
+        deserializer.deserialize_any(Form)
     }
 }
 

@@ -85,12 +85,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process as `api` can say it: below 0.10 a command is one string, and what follows it goes before the arguments.
+    /// The process as `api` says it: a command is a list from 0.10 on; before, it is one string, and what follows it
+    /// goes before the arguments.
     #[must_use]
     pub fn for_platform(&self, api: PlatformApi) -> Self {
         let mut process = self.clone();
-        if !api.has_command_array() {
-            let mut entries = self.command.entries().iter().cloned();
+        let entries = self.command.entries();
+        if api.has_command_array() {
+            process.command = Command::List(entries.to_vec());
+        } else {
+            let mut entries = entries.iter().cloned();
             process.command = Command::One(entries.next().unwrap_or_default());
             process.args = Some(entries.chain(self.args.iter().flatten().cloned()).collect());
         }

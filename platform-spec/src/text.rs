@@ -14,6 +14,7 @@
 mod json;
 mod number;
 mod read;
+mod strict;
 mod toml;
 mod tree;
 

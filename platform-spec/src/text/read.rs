@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
+use super::strict::Strict;
+
 /// Why a TOML or JSON text cannot be read. One phrase:
 /// ``line 3, column 10: key 'types.launch': expected a boolean, found string "yes"``.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +89,7 @@ pub fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, ReadError> {
         };
         ReadError { line, column, key, problem: Problem::Syntax(error.message().to_owned()) }
     })?;
-    T::deserialize(document).map_err(|mut error| {
+    T::deserialize(Strict(document)).map_err(|mut error| {
         let (line, column) = position(text, error.span().unwrap_or_default().start);
         let problem = problem(error.message());
         // The library tells the key only where it cannot show the line.
@@ -100,7 +102,9 @@ pub fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, ReadError> {
 
 /// Reads JSON; unknown keys are accepted.
 pub fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, ReadError> {
-    serde_json::from_str(text).map_err(|error| {
+    let mut document = serde_json::Deserializer::from_str(text);
+    let value = T::deserialize(Strict(&mut document));
+    value.and_then(|value| document.end().map(|()| value)).map_err(|error| {
         let whole = error.to_string();
         let message = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(message, _)| message);
         let problem = match error.classify() {
@@ -121,20 +125,19 @@ fn problem(message: &str) -> Problem {
         // What was found may hold the words too: the last ones are ours.
         && let Some((found, expected)) = rest.rsplit_once(", expected ")
     {
-        return Problem::WrongType { expected: in_words(expected), found: Some(found.to_owned()) };
+        return Problem::WrongType { expected: in_words(expected), found: Some(in_words(found)) };
     }
     Problem::Refused(message.to_owned())
 }
 
 /// Rust's names of types in TOML's words.
-fn in_words(expected: &str) -> String {
-    match expected {
-        "a map" => "a table".to_owned(),
-        "a sequence" => "an array".to_owned(),
+fn in_words(kind: &str) -> String {
+    match kind {
+        "a map" | "map" => "a table".to_owned(),
+        "a sequence" | "sequence" => "an array".to_owned(),
         "string" => "a string".to_owned(),
         "i64" | "u64" | "i32" | "u32" | "u8" => "an integer".to_owned(),
         "f64" => "a number".to_owned(),
-        other if other.starts_with("struct ") => "a table".to_owned(),
         other => other.to_owned(),
     }
 }

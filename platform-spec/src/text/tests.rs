@@ -138,6 +138,11 @@ fn errors_say_where_and_what_was_expected() {
             "line 1, column 6: key 'a': expected a table",
         ),
         (
+            "a = [['s3']]",
+            "line 1, column 6: key 'a': expected a table, found an array",
+            "line 1, column 6: key 'a': expected a table",
+        ),
+        (
             "\"ä\" = 1\n[[a]]\nx = 1",
             "line 2, column 1: key 'a': the key 'name' is missing",
             "line 2, column 1: key 'a': the key 'name' is missing",
