@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::group::GroupElement;
+use crate::name::{BuildpackId, BuildpackVersion};
 
 /// `order.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,5 +20,27 @@ pub struct Order {
 pub struct OrderGroup {
     /// Its elements.
     #[serde(default)]
-    pub group: Vec<GroupElement>,
+    pub group: Vec<OrderElement>,
+}
+
+/// One buildpack or extension that a group names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderElement {
+    /// Its id.
+    pub id: BuildpackId,
+    /// Its version.
+    pub version: BuildpackVersion,
+    /// Whether the group can do without it. An extension is optional whatever is said here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+    /// The execution environments for which it is in the group; none is any (buildpack.md, *Order*).
+    #[serde(default, rename = "exec-env", skip_serializing_if = "Vec::is_empty")]
+    pub exec_env: Vec<String>,
+}
+
+impl OrderElement {
+    /// `id@version`, as messages name it.
+    pub fn full_name(&self) -> String {
+        format!("{}@{}", self.id, self.version)
+    }
 }

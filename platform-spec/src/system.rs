@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::group::GroupElement;
+use crate::order::OrderElement;
 
 /// `system.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -28,5 +28,5 @@ pub struct System {
 pub struct SystemBuildpacks {
     /// The buildpacks.
     #[serde(default)]
-    pub buildpacks: Vec<GroupElement>,
+    pub buildpacks: Vec<OrderElement>,
 }
