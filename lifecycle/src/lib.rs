@@ -5,6 +5,7 @@
 pub mod beneath;
 pub mod buildpack;
 pub mod digest;
+pub mod experimental;
 pub mod file;
 pub mod image;
 pub mod layer;

@@ -1,0 +1,449 @@
+//! What a phase is given: flags, variables and defaults made into one typed value, before anything is read or written.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use lifecycle::experimental::{Experimental, ExperimentalError};
+use lifecycle::image::{ParseReferenceError, Reference};
+use lifecycle::phase::PhaseError;
+use lifecycle::privilege::User;
+use platform_spec::api::PlatformApi;
+use platform_spec::exit;
+use platform_spec::input::{Phase, default, env};
+use thiserror::Error;
+
+use crate::args::Args;
+use crate::environment::Environment;
+use crate::path::absolute;
+
+/// The inputs of a phase (platform.md, *Inputs*), complete: what no flag and no variable gives has its default. A main takes
+/// from it what its phase may know.
+///
+/// Directories are absolute, except `extended` and `layout`; files are as they were given, beneath the working directory. Image
+/// references are as they were given too, and can be parsed.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The Platform API (`CNB_PLATFORM_API`).
+    pub api: PlatformApi,
+    /// `analyzed.toml`
+    pub analyzed: PathBuf,
+    /// The app directory.
+    pub app: PathBuf,
+    /// The build config directory.
+    pub build_config: PathBuf,
+    /// The build image, for the restorer.
+    pub build_image: Option<String>,
+    /// The buildpacks directory.
+    pub buildpacks: PathBuf,
+    /// A cache directory. With a cache image too, the image is used.
+    pub cache_dir: Option<PathBuf>,
+    /// A cache image.
+    pub cache_image: Option<String>,
+    /// The execution environment: `production`.
+    pub exec_env: String,
+    /// Whether experimental features may be used.
+    pub experimental: Experimental,
+    /// What the extender made of the run image.
+    pub extended: PathBuf,
+    /// The image extensions directory.
+    pub extensions: PathBuf,
+    /// Whether to rebase even if that is unsafe, for the rebaser.
+    pub force: bool,
+    /// What image extensions generate.
+    pub generated: PathBuf,
+    /// `group.toml`
+    pub group: PathBuf,
+    /// The image to write: the first argument of analyzer, exporter and creator; empty in other phases.
+    pub image: String,
+    /// Prefixes of registries without TLS, or with any certificate.
+    pub insecure_registries: Vec<String>,
+    /// The launch cache directory: not used without a daemon, but made the user's.
+    pub launch_cache: Option<PathBuf>,
+    /// The launcher's executable.
+    pub launcher: PathBuf,
+    /// The directory of the launcher's SBOM files.
+    pub launcher_sbom: PathBuf,
+    /// The layers directory.
+    pub layers: PathBuf,
+    /// The directory of OCI layouts, if images are read from and written to layouts instead of a registry.
+    pub layout: Option<PathBuf>,
+    /// `order.toml`
+    pub order: PathBuf,
+    /// Whether the app image and the cache are exported at the same time.
+    pub parallel: bool,
+    /// `plan.toml`
+    pub plan: PathBuf,
+    /// The platform directory.
+    pub platform: PathBuf,
+    /// The previous image; in analyzer and creator [`Inputs::image`] if none is given.
+    pub previous_image: Option<String>,
+    /// The default process type.
+    pub process_type: Option<String>,
+    /// `project-metadata.toml`
+    pub project_metadata: PathBuf,
+    /// `report.toml`
+    pub report: PathBuf,
+    /// `run.toml`
+    pub run: PathBuf,
+    /// The run image, where the platform chose one.
+    pub run_image: Option<String>,
+    /// Whether nothing of previous builds is used (`-skip-layers`, `-skip-restore`).
+    pub skip_layers: bool,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970, from the Platform API on that knows it.
+    pub source_date_epoch: Option<i64>,
+    /// `stack.toml`
+    pub stack: PathBuf,
+    /// `system.toml`
+    pub system: PathBuf,
+    /// More names for the image to write, without the empty ones.
+    pub tags: Vec<String>,
+    /// Whom the phase is to run as.
+    pub user: User,
+}
+
+/// Inputs that a phase cannot run with.
+#[derive(Debug, Error)]
+pub enum InputError {
+    /// Too many or too few arguments.
+    #[error("parse arguments: received {received} arguments, but expected {expected}")]
+    Count {
+        /// How many there are.
+        received: usize,
+        /// How many there should be: `1`, `at least 1`.
+        expected: &'static str,
+    },
+    /// Arguments where there should be none.
+    #[error("parse arguments: received unexpected arguments")]
+    Unexpected,
+    /// An empty name for the image to write.
+    #[error("resolve inputs: image argument is required")]
+    NoImage,
+    /// A reference or a name that is not UTF-8.
+    #[error("resolve inputs: {what}: {text:?} is not UTF-8")]
+    NotText {
+        /// Which input.
+        what: &'static str,
+        /// What was given.
+        text: OsString,
+    },
+    /// A name that is no image reference.
+    #[error("resolve inputs")]
+    Reference(#[from] ParseReferenceError),
+    /// Names in more than one registry.
+    #[error("resolve inputs: writing to multiple registries is unsupported")]
+    Registries,
+    /// A flag that the exporter refuses, because the analyzer has chosen the run image.
+    #[error("resolve inputs: -{0} is unsupported")]
+    Unsupported(&'static str),
+    /// A user or group id that no user has.
+    #[error("resolve inputs: {what} {id} is not a user's or a group's")]
+    Id {
+        /// `uid` or `gid`.
+        what: &'static str,
+        /// What was given.
+        id: i64,
+    },
+    /// A daemon was asked for.
+    #[error(
+        "resolve inputs: this lifecycle cannot use a docker daemon yet (-daemon, {}); \
+         without it images are read from and written to a registry",
+        env::DAEMON
+    )]
+    Daemon,
+    /// Layouts without a place for them.
+    #[error("resolve inputs: -layout needs -layout-dir (or {})", env::LAYOUT_DIR)]
+    LayoutDir,
+    /// An execution environment that the specification does not allow.
+    #[error("resolve inputs: execution environment {0:?} must not contain '/'")]
+    ExecEnv(String),
+    /// Layouts are experimental.
+    #[error(transparent)]
+    Experimental(#[from] ExperimentalError),
+}
+
+impl PhaseError for InputError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Count { .. }
+            | Self::Unexpected
+            | Self::NoImage
+            | Self::NotText { .. }
+            | Self::Reference(_)
+            | Self::Registries
+            | Self::Unsupported(_)
+            | Self::Id { .. }
+            | Self::Daemon
+            | Self::LayoutDir
+            | Self::ExecEnv(_) => exit::INVALID_ARGUMENTS,
+            Self::Experimental(_) => exit::GENERIC,
+        }
+    }
+}
+
+/// What a phase may be given as arguments behind its flags.
+fn arguments(phase: Phase, given: &[OsString]) -> Result<(), InputError> {
+    let received = given.len();
+    match phase {
+        Phase::Analyze | Phase::Create if received != 1 => Err(InputError::Count { received, expected: "1" }),
+        Phase::Export | Phase::Rebase if received == 0 => Err(InputError::Count { received, expected: "at least 1" }),
+        Phase::Detect | Phase::Restore | Phase::Build | Phase::Extend if received != 0 => Err(InputError::Unexpected),
+        Phase::Analyze
+        | Phase::Create
+        | Phase::Export
+        | Phase::Rebase
+        | Phase::Detect
+        | Phase::Restore
+        | Phase::Build
+        | Phase::Extend => Ok(()),
+    }
+}
+
+/// Resolves the inputs. Warnings go to [`log`]; nothing is read but whether `<layers>/order.toml` exists.
+pub(crate) fn resolve(
+    phase: Phase,
+    api: PlatformApi,
+    args: Args,
+    environment: &Environment,
+    cwd: &Path,
+) -> Result<Inputs, InputError> {
+    // Exhaustive: a flag that is forgotten here does not compile.
+    let Args {
+        analyzed,
+        app,
+        build_config,
+        build_image,
+        buildpacks,
+        cache_dir,
+        cache_image,
+        daemon,
+        extended,
+        extensions,
+        force,
+        generated,
+        gid,
+        group,
+        image: deprecated_run_image,
+        insecure_registry,
+        launch_cache,
+        launcher,
+        launcher_sbom,
+        layers,
+        layout,
+        layout_dir,
+        log_level: _, // the console's, which is there before
+        no_color: _,
+        order,
+        parallel,
+        plan,
+        platform,
+        previous_image,
+        process_type,
+        project_metadata,
+        report,
+        run,
+        run_image,
+        skip_layers,
+        skip_restore,
+        stack,
+        system,
+        tag,
+        uid,
+        version: _, // answered before
+        positional,
+    } = args;
+    arguments(phase, &positional)?;
+
+    let uses_images = match phase {
+        Phase::Analyze | Phase::Restore | Phase::Export | Phase::Create | Phase::Rebase => true,
+        Phase::Detect | Phase::Build | Phase::Extend => false,
+    };
+    let exports = matches!(phase, Phase::Analyze | Phase::Export | Phase::Create);
+    if uses_images && daemon.unwrap_or_else(|| environment.boolean(env::DAEMON)) {
+        return Err(InputError::Daemon);
+    }
+
+    let given = |flag: Option<OsString>, variable: &str, default: &str| {
+        flag.or_else(|| environment.get(variable).map(OsStr::to_owned)).unwrap_or_else(|| default.into())
+    };
+    let file = |flag, variable, default| PathBuf::from(given(flag, variable, default));
+    let directory = |flag, variable, default| absolute(&file(flag, variable, default), cwd);
+    let optional = |flag, variable| Some(given(flag, variable, "")).filter(|value| !value.is_empty());
+    let optional_directory = |flag, variable| optional(flag, variable).map(|value| absolute(Path::new(&value), cwd));
+    let optional_text = |what, flag, variable| optional(flag, variable).map(|value| text(what, value)).transpose();
+
+    let unresolved_layers = given(layers, env::LAYERS, default::LAYERS);
+    let in_layers = |flag, variable, default| in_layers(given(flag, variable, default), &unresolved_layers);
+
+    let unresolved_order = given(order, env::ORDER, default::ORDER);
+    let is_default_order = unresolved_order == default::ORDER;
+    let mut order = self::in_layers(unresolved_order, &unresolved_layers);
+    if is_default_order && !order.exists() {
+        order = PathBuf::from(default::ORDER_OF_BUILDER);
+    }
+
+    let mut names = positional.into_iter().map(|name| text("image", name)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let image = names.next().unwrap_or_default();
+    if image.is_empty() && (exports || phase == Phase::Rebase) {
+        return Err(InputError::NoImage);
+    }
+    let tags = tag.into_iter().map(|tag| text("tag", tag)).collect::<Result<Vec<_>, _>>()?;
+    let tags: Vec<_> = names.chain(tags).filter(|tag| !tag.is_empty()).collect();
+
+    let run_image_of_platform = environment.text(env::RUN_IMAGE).unwrap_or_default();
+    if phase == Phase::Export {
+        if run_image.as_ref().is_some_and(|name| !name.is_empty() && name != run_image_of_platform) {
+            return Err(InputError::Unsupported("run-image"));
+        }
+        if deprecated_run_image.is_some_and(|name| !name.is_empty()) {
+            return Err(InputError::Unsupported("image"));
+        }
+    }
+    let previous_image = optional_text("previous image", previous_image, env::PREVIOUS_IMAGE)?
+        .or_else(|| matches!(phase, Phase::Analyze | Phase::Create).then(|| image.clone()));
+
+    let use_layout = uses_images && layout.unwrap_or_else(|| environment.boolean(env::LAYOUT));
+    let experimental = Experimental::parse(environment.text(env::EXPERIMENTAL_MODE));
+    let layout_dir = optional(layout_dir, env::LAYOUT_DIR).map(PathBuf::from);
+    let layout = match (use_layout, layout_dir) {
+        (false, _) => None,
+        (true, None) => return Err(InputError::LayoutDir),
+        (true, Some(dir)) => Some(dir),
+    };
+
+    let insecure_registries = environment.list(env::INSECURE_REGISTRIES).into_iter().chain(insecure_registry);
+    let insecure_registries = insecure_registries.map(|name| text("insecure registry", name));
+
+    let inputs = Inputs {
+        api,
+        analyzed: in_layers(analyzed, env::ANALYZED, default::ANALYZED),
+        app: directory(app, env::APP, default::APP),
+        build_config: directory(build_config, env::BUILD_CONFIG, default::BUILD_CONFIG),
+        build_image: optional_text("build image", build_image, env::BUILD_IMAGE)?,
+        buildpacks: directory(buildpacks, env::BUILDPACKS, default::BUILDPACKS),
+        cache_dir: optional_directory(cache_dir, env::CACHE_DIR),
+        cache_image: optional_text("cache image", cache_image, env::CACHE_IMAGE)?,
+        exec_env: text("execution environment", given(None, env::EXEC_ENV, default::EXEC_ENV))?,
+        experimental,
+        extended: in_layers(extended, env::EXTENDED, default::EXTENDED),
+        extensions: directory(extensions, env::EXTENSIONS, default::EXTENSIONS),
+        force: force.unwrap_or_else(|| environment.boolean(env::FORCE)),
+        generated: absolute(&in_layers(generated, env::GENERATED, default::GENERATED), cwd),
+        group: in_layers(group, env::GROUP, default::GROUP),
+        image,
+        insecure_registries: listed(insecure_registries)?,
+        launch_cache: optional_directory(launch_cache, env::LAUNCH_CACHE),
+        launcher: launcher.map_or_else(|| default::LAUNCHER.into(), PathBuf::from),
+        launcher_sbom: launcher_sbom.map_or_else(|| default::LAUNCHER_SBOM.into(), PathBuf::from),
+        layers: absolute(Path::new(&unresolved_layers), cwd),
+        layout,
+        order,
+        parallel: parallel.unwrap_or_else(|| environment.boolean(env::PARALLEL)),
+        plan: in_layers(plan, env::PLAN, default::PLAN),
+        platform: directory(platform, env::PLATFORM, default::PLATFORM),
+        previous_image,
+        process_type: optional_text("process type", process_type, env::PROCESS_TYPE)?,
+        project_metadata: in_layers(project_metadata, env::PROJECT_METADATA, default::PROJECT_METADATA),
+        report: in_layers(report, env::REPORT, default::REPORT),
+        run: file(run, env::RUN, default::RUN),
+        run_image: optional_text("run image", run_image, env::RUN_IMAGE)?,
+        skip_layers: skip_layers.or(skip_restore).unwrap_or_else(|| {
+            // Either variable counts in every phase.
+            environment.boolean(env::SKIP_LAYERS) || environment.boolean(env::SKIP_RESTORE)
+        }),
+        source_date_epoch: if exports { source_date_epoch(api, environment) } else { None },
+        stack: file(stack, env::STACK, default::STACK),
+        system: file(system, env::SYSTEM, default::SYSTEM),
+        tags,
+        user: User {
+            uid: id("uid", uid.unwrap_or_else(|| environment.integer(env::UID)))?,
+            gid: id("gid", gid.unwrap_or_else(|| environment.integer(env::GID)))?,
+        },
+    };
+    check(phase, &inputs)?;
+    warn(phase, &inputs);
+    Ok(inputs)
+}
+
+/// What is wrong only together.
+fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
+    if inputs.api.has_exec_env() && inputs.exec_env.contains('/') {
+        return Err(InputError::ExecEnv(inputs.exec_env.clone()));
+    }
+    if !matches!(phase, Phase::Analyze | Phase::Export | Phase::Create) {
+        return Ok(());
+    }
+    let registry = Reference::parse(&inputs.image)?.registry;
+    for tag in &inputs.tags {
+        if Reference::parse(tag)?.registry != registry {
+            return Err(InputError::Registries);
+        }
+    }
+    let others = [&inputs.previous_image, &inputs.build_image, &inputs.run_image, &inputs.cache_image];
+    others.into_iter().flatten().try_for_each(|name| Reference::parse(name).map(|_| ()))?;
+    if inputs.layout.is_some() {
+        inputs.experimental.allow("export to OCI layout format")?;
+    }
+    Ok(())
+}
+
+fn warn(phase: Phase, inputs: &Inputs) {
+    let no_cache = inputs.cache_image.is_none() && inputs.cache_dir.is_none();
+    if no_cache && matches!(phase, Phase::Restore | Phase::Export | Phase::Create) {
+        log::warn!("No cached data will be used, no cache specified.");
+    }
+    if inputs.launch_cache.is_some() && matches!(phase, Phase::Analyze | Phase::Export | Phase::Create) {
+        log::warn!("Ignoring -launch-cache, only intended for use with -daemon");
+    }
+    if inputs.parallel && no_cache && matches!(phase, Phase::Analyze | Phase::Create) {
+        log::warn!(
+            "Parallel export has been enabled, but it has not taken effect because no cache has been specified."
+        );
+    }
+}
+
+/// `<layers>` in a path stands for the layers directory, once. Where that is empty, the path is beneath the working directory.
+fn in_layers(path: OsString, layers: &OsStr) -> PathBuf {
+    let placeholder = default::LAYERS_PLACEHOLDER.as_bytes();
+    let bytes = path.as_bytes();
+    let Some(at) = bytes.windows(placeholder.len()).position(|window| window == placeholder) else {
+        return PathBuf::from(path);
+    };
+    let (before, after) = (&bytes[..at], &bytes[at + placeholder.len()..]);
+    let after = if layers.is_empty() { after.strip_prefix(b"/").unwrap_or(after) } else { after };
+    PathBuf::from(OsString::from_vec([before, layers.as_bytes(), after].concat()))
+}
+
+fn text(what: &'static str, value: OsString) -> Result<String, InputError> {
+    value.into_string().map_err(|text| InputError::NotText { what, text })
+}
+
+/// A list without its empty items: platforms leave commas at its end, and `-flag=` gives nothing.
+fn listed(items: impl Iterator<Item = Result<String, InputError>>) -> Result<Vec<String>, InputError> {
+    let mut list = Vec::new();
+    for item in items {
+        let item = item?;
+        let item = item.trim();
+        if !item.is_empty() {
+            list.push(item.to_owned());
+        }
+    }
+    Ok(list)
+}
+
+/// The largest id means "unchanged" to the system calls, so it is no user's.
+fn id(what: &'static str, id: i64) -> Result<u32, InputError> {
+    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(InputError::Id { what, id })
+}
+
+fn source_date_epoch(api: PlatformApi, environment: &Environment) -> Option<i64> {
+    let text = environment.text(env::SOURCE_DATE_EPOCH).filter(|_| api.has_source_date_epoch())?;
+    let seconds = text.parse().ok();
+    if seconds.is_none() {
+        log::warn!("Ignoring invalid SOURCE_DATE_EPOCH '{text}'");
+    }
+    seconds
+}
+
+#[cfg(test)]
+mod tests;

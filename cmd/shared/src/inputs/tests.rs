@@ -1,0 +1,352 @@
+use std::fs;
+
+use super::*;
+
+const CWD: &str = "/w";
+
+fn given(phase: Phase, api: &str, line: &[&str], variables: &[(&str, &str)]) -> Result<Inputs, InputError> {
+    let api = PlatformApi::parse(Some(api)).expect("supported");
+    let args = crate::args::parse(line.iter().map(OsString::from), phase, api).expect("a line that can be read");
+    let environment = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    resolve(phase, api, args, &environment, Path::new(CWD))
+}
+
+fn inputs(phase: Phase, api: &str, line: &[&str], variables: &[(&str, &str)]) -> Inputs {
+    given(phase, api, line, variables).unwrap_or_else(|error| panic!("{line:?} {variables:?}: {error}"))
+}
+
+/// A path that most phases have, by its name.
+fn path<'a>(inputs: &'a Inputs, name: &str) -> &'a str {
+    let path = match name {
+        "analyzed" => &inputs.analyzed,
+        "app" => &inputs.app,
+        "build_config" => &inputs.build_config,
+        "buildpacks" => &inputs.buildpacks,
+        "extended" => &inputs.extended,
+        "extensions" => &inputs.extensions,
+        "generated" => &inputs.generated,
+        "group" => &inputs.group,
+        "launcher" => &inputs.launcher,
+        "launcher_sbom" => &inputs.launcher_sbom,
+        "layers" => &inputs.layers,
+        "order" => &inputs.order,
+        "plan" => &inputs.plan,
+        "platform" => &inputs.platform,
+        "project_metadata" => &inputs.project_metadata,
+        "report" => &inputs.report,
+        "run" => &inputs.run,
+        "stack" => &inputs.stack,
+        "system" => &inputs.system,
+        _ => panic!("no such path: {name}"),
+    };
+    path.to_str().expect("text")
+}
+
+#[test]
+fn defaults() {
+    let inputs = inputs(Phase::Create, "0.15", &["app"], &[]);
+    for (name, expected) in [
+        ("analyzed", "/layers/analyzed.toml"),
+        ("app", "/workspace"),
+        ("build_config", "/cnb/build-config"),
+        ("buildpacks", "/cnb/buildpacks"),
+        ("extended", "/layers/extended"),
+        ("extensions", "/cnb/extensions"),
+        ("generated", "/layers/generated"),
+        ("group", "/layers/group.toml"),
+        ("launcher", "/cnb/lifecycle/launcher"),
+        ("launcher_sbom", "/cnb/lifecycle"),
+        ("layers", "/layers"),
+        ("order", "/cnb/order.toml"),
+        ("plan", "/layers/plan.toml"),
+        ("platform", "/platform"),
+        ("project_metadata", "/layers/project-metadata.toml"),
+        ("report", "/layers/report.toml"),
+        ("run", "/cnb/run.toml"),
+        ("stack", "/cnb/stack.toml"),
+        ("system", "/cnb/system.toml"),
+    ] {
+        assert_eq!(path(&inputs, name), expected, "{name}");
+    }
+    assert_eq!((inputs.image.as_str(), inputs.previous_image.as_deref()), ("app", Some("app")));
+    assert_eq!(inputs.exec_env, "production");
+    assert_eq!(inputs.user, User { uid: 0, gid: 0 });
+    assert_eq!((inputs.skip_layers, inputs.parallel, inputs.source_date_epoch), (false, false, None));
+    assert_eq!(inputs.experimental, Experimental::Refused);
+    let none = [inputs.run_image, inputs.build_image, inputs.cache_image, inputs.process_type];
+    assert_eq!(none, [const { None }; 4]);
+    assert_eq!((inputs.cache_dir, inputs.launch_cache, inputs.layout), (None, None, None));
+    assert!(inputs.tags.is_empty() && inputs.insecure_registries.is_empty());
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_default() {
+    for (name, flag, variable) in [
+        ("analyzed", "analyzed", "CNB_ANALYZED_PATH"),
+        ("app", "app", "CNB_APP_DIR"),
+        ("build_config", "build-config", "CNB_BUILD_CONFIG_DIR"),
+        ("buildpacks", "buildpacks", "CNB_BUILDPACKS_DIR"),
+        ("extensions", "extensions", "CNB_EXTENSIONS_DIR"),
+        ("generated", "generated", "CNB_GENERATED_DIR"),
+        ("group", "group", "CNB_GROUP_PATH"),
+        ("layers", "layers", "CNB_LAYERS_DIR"),
+        ("order", "order", "CNB_ORDER_PATH"),
+        ("plan", "plan", "CNB_PLAN_PATH"),
+        ("platform", "platform", "CNB_PLATFORM_DIR"),
+        ("run", "run", "CNB_RUN_PATH"),
+        ("system", "system", "CNB_SYSTEM_PATH"),
+    ] {
+        let flag = format!("-{flag}=/flag");
+        let with =
+            |line: &[&str], value| path(&inputs(Phase::Detect, "0.15", line, &[(variable, value)]), name).to_owned();
+        let default = path(&inputs(Phase::Detect, "0.15", &[], &[]), name).to_owned();
+        assert_eq!(with(&[&flag], "/variable"), "/flag", "{name}");
+        assert_eq!(with(&[], "/variable"), "/variable", "{name}");
+        assert_eq!(with(&[], ""), default, "{name}: an empty variable is unset");
+    }
+    let variables = [
+        ("CNB_EXTENDED_DIR", "/e"),
+        ("CNB_PROJECT_METADATA_PATH", "/p"),
+        ("CNB_REPORT_PATH", "/r"),
+        ("CNB_STACK_PATH", "/s"),
+    ];
+    let inputs = inputs(Phase::Export, "0.7", &["img"], &variables);
+    for (name, expected) in [("extended", "/e"), ("project_metadata", "/p"), ("report", "/r"), ("stack", "/s")] {
+        assert_eq!(path(&inputs, name), expected, "a variable counts at every API");
+    }
+}
+
+#[test]
+fn paths_in_the_layers_directory() {
+    for (line, variables, expected) in [
+        (&["-layers=/l"] as &[&str], &[] as &[(&str, &str)], "/l/group.toml"),
+        (&[], &[("CNB_LAYERS_DIR", "/v")], "/v/group.toml"),
+        (&["-layers=/l"], &[("CNB_LAYERS_DIR", "/v")], "/l/group.toml"),
+        (&["-layers=l"], &[], "l/group.toml"),
+        (&["-layers="], &[("CNB_LAYERS_DIR", "/v")], "group.toml"),
+        (&["-layers=/l"], &[("CNB_GROUP_PATH", "./g.toml")], "./g.toml"),
+        (&["-layers=/l", "-group=a/<layers>/<layers>"], &[], "a//l/<layers>"),
+        (&["-layers=/l"], &[("CNB_GROUP_PATH", "<layers>/x/g.toml")], "/l/x/g.toml"),
+        (&["-layers=/l/../m/"], &[], "/l/../m//group.toml"),
+    ] {
+        assert_eq!(path(&inputs(Phase::Detect, "0.15", line, variables), "group"), expected, "{line:?} {variables:?}");
+    }
+}
+
+#[test]
+fn directories_are_absolute() {
+    for (given, expected) in [("", "/w"), ("a", "/w/a"), ("../a/", "/a"), ("/a/../b/.", "/b")] {
+        let flags = ["-layers", "-app", "-generated", "-platform", "-buildpacks", "-extensions", "-build-config"];
+        let line: Vec<_> = flags.iter().map(|flag| format!("{flag}={given}")).collect();
+        let line: Vec<_> = line.iter().map(String::as_str).collect();
+        let inputs = inputs(Phase::Detect, "0.15", &line, &[]);
+        for name in ["layers", "app", "generated", "platform", "buildpacks", "extensions", "build_config"] {
+            assert_eq!(path(&inputs, name), expected, "{name}");
+        }
+    }
+    let line = ["-cache-dir=c", "-launch-cache=../l", "-extended=e", "-launcher-sbom=s", "img"];
+    let inputs = inputs(Phase::Export, "0.15", &line, &[]);
+    assert_eq!(inputs.cache_dir.as_deref(), Some(Path::new("/w/c")));
+    assert_eq!(inputs.launch_cache.as_deref(), Some(Path::new("/l")));
+    assert_eq!((path(&inputs, "extended"), path(&inputs, "launcher_sbom")), ("e", "s"));
+}
+
+#[test]
+fn the_order_is_the_layers_directorys_where_there_is_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let layers = format!("-layers={}", dir.path().display());
+    let order = |line: &[&str], variables: &[(&str, &str)]| {
+        path(&inputs(Phase::Detect, "0.15", line, variables), "order").to_owned()
+    };
+    assert_eq!(order(&[&layers], &[]), "/cnb/order.toml");
+    assert_eq!(
+        order(&[&layers], &[("CNB_ORDER_PATH", "<layers>/other.toml")]),
+        format!("{}/other.toml", dir.path().display())
+    );
+    fs::write(dir.path().join("order.toml"), "").expect("written");
+    assert_eq!(order(&[&layers], &[]), format!("{}/order.toml", dir.path().display()));
+    assert_eq!(order(&[&layers, "-order=/missing"], &[]), "/missing");
+}
+
+#[test]
+fn an_empty_flag_is_nothing_even_where_a_variable_is_set() {
+    // As a pipeline passes flags that its user left out.
+    let line =
+        ["-cache-image=", "-run-image=", "-previous-image=", "-tag=", "-insecure-registry=", "-launch-cache=", "img"];
+    let variables = [("CNB_CACHE_IMAGE", "cache"), ("CNB_RUN_IMAGE", "run"), ("CNB_PREVIOUS_IMAGE", "previous")];
+    let inputs = inputs(Phase::Create, "0.15", &line, &variables);
+    assert_eq!((inputs.cache_image, inputs.run_image, inputs.launch_cache), (None, None, None));
+    assert_eq!(inputs.previous_image.as_deref(), Some("img"));
+    assert!(inputs.tags.is_empty() && inputs.insecure_registries.is_empty());
+}
+
+#[test]
+fn lists_add_up_and_have_no_empty_items() {
+    let line = ["-insecure-registry", "c", "-tag", "t1", "-insecure-registry=d", "-tag=t2", "img"];
+    let inputs = inputs(Phase::Create, "0.15", &line, &[("CNB_INSECURE_REGISTRIES", "a,b,, ")]);
+    assert_eq!(inputs.insecure_registries, ["a", "b", "c", "d"]);
+    assert_eq!(inputs.tags, ["t1", "t2"]);
+}
+
+#[test]
+fn numbers_and_booleans() {
+    let user = |line: &[&str], variables: &[(&str, &str)]| {
+        let line = [line, &["img"]].concat();
+        let user = inputs(Phase::Create, "0.15", &line, variables).user;
+        (user.uid, user.gid)
+    };
+    let variables = [("CNB_USER_ID", "1000"), ("CNB_GROUP_ID", "0x10")];
+    assert_eq!(user(&[], &variables), (1000, 0));
+    assert_eq!(user(&["-uid=0", "-gid=0x10"], &variables), (0, 16));
+
+    let skips = |phase, line: &[&str], variables: &[(&str, &str)]| inputs(phase, "0.15", line, variables).skip_layers;
+    for (phase, line, flag) in [
+        (Phase::Create, &["img"] as &[&str], "-skip-restore"),
+        (Phase::Analyze, &["img"], "-skip-layers"),
+        (Phase::Restore, &[], "-skip-layers"),
+    ] {
+        assert!(!skips(phase, line, &[("CNB_SKIP_LAYERS", "yes")]));
+        assert!(skips(phase, line, &[("CNB_SKIP_LAYERS", "true")]) && skips(phase, line, &[("CNB_SKIP_RESTORE", "1")]));
+        let (on, off) = ([&[flag], line].concat(), format!("{flag}=false"));
+        assert!(skips(phase, &on, &[]));
+        assert!(!skips(phase, &[&[&*off], line].concat(), &[("CNB_SKIP_RESTORE", "true")]));
+    }
+    assert!(inputs(Phase::Export, "0.7", &["img"], &[("CNB_PARALLEL_EXPORT", "t")]).parallel);
+}
+
+#[test]
+fn the_build_time_that_a_platform_gives() {
+    let epoch =
+        |phase, api, line: &[&str], text| inputs(phase, api, line, &[("SOURCE_DATE_EPOCH", text)]).source_date_epoch;
+    assert_eq!(epoch(Phase::Export, "0.9", &["img"], "1700000000"), Some(1_700_000_000));
+    assert_eq!(epoch(Phase::Create, "0.9", &["img"], "-1"), Some(-1));
+    for text in ["", "now", "1.5", "99999999999999999999"] {
+        assert_eq!(epoch(Phase::Export, "0.9", &["img"], text), None, "{text:?}");
+    }
+    assert_eq!(epoch(Phase::Export, "0.8", &["img"], "1700000000"), None);
+}
+
+#[test]
+fn images_of_a_phase() {
+    let exporter =
+        inputs(Phase::Export, "0.15", &["r.io/app", "r.io/app:1", "", "r.io/other"], &[("CNB_RUN_IMAGE", "run")]);
+    assert_eq!(exporter.image, "r.io/app");
+    assert_eq!(exporter.tags, ["r.io/app:1", "r.io/other"]);
+    assert_eq!(exporter.previous_image, None);
+    let same = inputs(Phase::Export, "0.15", &["-run-image=run", "-image=", "app"], &[("CNB_RUN_IMAGE", "run")]);
+    assert_eq!(same.run_image.as_deref(), Some("run"));
+    let previous = inputs(Phase::Analyze, "0.15", &["-previous-image", "pp", "app"], &[]).previous_image;
+    assert_eq!(previous.as_deref(), Some("pp"));
+    let restorer = inputs(Phase::Restore, "0.15", &["-build-image=build"], &[]);
+    assert_eq!((restorer.build_image.as_deref(), restorer.image.as_str()), (Some("build"), ""));
+}
+
+#[test]
+fn layouts() {
+    let experimental = ("CNB_EXPERIMENTAL_MODE", "quiet");
+    let layout = ["-layout", "-layout-dir=l", "img"];
+    for phase in [Phase::Analyze, Phase::Export, Phase::Create] {
+        assert_eq!(inputs(phase, "0.12", &layout, &[experimental]).layout.as_deref(), Some(Path::new("l")));
+        let by_variable = [("CNB_USE_LAYOUT", "true"), ("CNB_LAYOUT_DIR", "/l"), experimental];
+        assert_eq!(inputs(phase, "0.7", &["img"], &by_variable).layout.as_deref(), Some(Path::new("/l")));
+        assert_eq!(inputs(phase, "0.12", &["-layout=0", "img"], &by_variable).layout, None);
+        let error = given(phase, "0.12", &layout, &[]).expect_err("refused");
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.to_string(), "experimental features are disabled by CNB_EXPERIMENTAL_MODE=error");
+    }
+    assert!(inputs(Phase::Restore, "0.12", &layout[..2], &[]).layout.is_some(), "the restorer asks nobody");
+    assert_eq!(inputs(Phase::Detect, "0.12", &[], &[("CNB_USE_LAYOUT", "true")]).layout, None);
+}
+
+#[test]
+fn what_is_refused() {
+    /// Phase, line, variables, what is said.
+    type Row<'a> = (Phase, &'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let table: &[Row<'_>] = &[
+        (Phase::Analyze, &[], &[], "parse arguments: received 0 arguments, but expected 1"),
+        (Phase::Create, &["a", "b"], &[], "parse arguments: received 2 arguments, but expected 1"),
+        (Phase::Export, &[], &[], "parse arguments: received 0 arguments, but expected at least 1"),
+        (Phase::Detect, &["app"], &[], "parse arguments: received unexpected arguments"),
+        (Phase::Restore, &["app"], &[], "parse arguments: received unexpected arguments"),
+        (Phase::Build, &["app"], &[], "parse arguments: received unexpected arguments"),
+        (Phase::Export, &["", "b"], &[], "resolve inputs: image argument is required"),
+        (Phase::Analyze, &["A"], &[], "could not parse reference: A: "),
+        (Phase::Analyze, &["-tag=:", "app"], &[], "could not parse reference: :: "),
+        (Phase::Analyze, &["-run-image=R", "app"], &[], "could not parse reference: R: "),
+        (Phase::Analyze, &["-cache-image=C", "app"], &[], "could not parse reference: C: "),
+        (Phase::Create, &["app"], &[("CNB_PREVIOUS_IMAGE", "P")], "could not parse reference: P: "),
+        (
+            Phase::Export,
+            &["r.io/app", "r.io/other", "s.io/app"],
+            &[],
+            "resolve inputs: writing to multiple registries is unsupported",
+        ),
+        (
+            Phase::Analyze,
+            &["-tag=r.io/app", "app"],
+            &[],
+            "resolve inputs: writing to multiple registries is unsupported",
+        ),
+        (Phase::Export, &["-run-image=run", "app"], &[], "resolve inputs: -run-image is unsupported"),
+        (
+            Phase::Export,
+            &["-run-image=run", "app"],
+            &[("CNB_RUN_IMAGE", "s")],
+            "resolve inputs: -run-image is unsupported",
+        ),
+        (Phase::Export, &["-image=run", "app"], &[], "resolve inputs: -image is unsupported"),
+        (Phase::Create, &["-uid=-1", "app"], &[], "resolve inputs: uid -1 is not a user's or a group's"),
+        (
+            Phase::Create,
+            &["app"],
+            &[("CNB_GROUP_ID", "4294967295")],
+            "resolve inputs: gid 4294967295 is not a user's or a group's",
+        ),
+        (Phase::Create, &["-layout", "app"], &[], "resolve inputs: -layout needs -layout-dir (or CNB_LAYOUT_DIR)"),
+        (
+            Phase::Detect,
+            &[],
+            &[("CNB_EXEC_ENV", "a/b")],
+            "resolve inputs: execution environment \"a/b\" must not contain '/'",
+        ),
+    ];
+    for (phase, line, variables, expected) in table {
+        let error = given(*phase, "0.15", line, variables).expect_err("refused");
+        assert_eq!(error.exit_code(), 3, "{line:?}");
+        let text = lifecycle_launch::console::chain(&error);
+        assert!(text == *expected || text.starts_with(&format!("resolve inputs: {expected}")), "{line:?}: {text}");
+    }
+    inputs(Phase::Detect, "0.14", &[], &[("CNB_EXEC_ENV", "a/b")]);
+}
+
+#[test]
+fn a_daemon_is_refused_before_anything_else_is_done() {
+    for (phase, line) in [
+        (Phase::Analyze, &["-daemon", "img"] as &[&str]),
+        (Phase::Restore, &["-daemon"]),
+        (Phase::Export, &["-daemon", "img"]),
+        (Phase::Create, &["-daemon", "img"]),
+    ] {
+        let by_flag = given(phase, "0.12", line, &[]).expect_err("refused");
+        let by_variable = given(phase, "0.7", &line[1..], &[("CNB_USE_DAEMON", "true")]).expect_err("refused");
+        for error in [by_flag, by_variable] {
+            assert!(matches!(error, InputError::Daemon), "{error}");
+            assert_eq!(error.exit_code(), 3);
+        }
+        let no: Vec<_> = ["-daemon=false"].iter().chain(&line[1..]).copied().collect();
+        inputs(phase, "0.12", &no, &[("CNB_USE_DAEMON", "true")]);
+    }
+    inputs(Phase::Build, "0.12", &[], &[("CNB_USE_DAEMON", "true")]);
+}
+
+#[test]
+fn references_are_text_and_paths_need_not_be() {
+    let strange = OsString::from_vec(b"\xff".to_vec());
+    let api = PlatformApi::parse(Some("0.15")).expect("supported");
+    let args = Args { positional: vec![strange.clone()], ..Args::default() };
+    let error = resolve(Phase::Export, api, args, &Environment::default(), Path::new(CWD)).expect_err("refused");
+    assert!(matches!(error, InputError::NotText { what: "image", .. }), "{error}");
+    let args = Args { app: Some(strange.clone()), ..Args::default() };
+    let inputs = resolve(Phase::Detect, api, args, &Environment::default(), Path::new(CWD)).expect("a path is bytes");
+    assert_eq!(inputs.app, Path::new(CWD).join(strange));
+}
