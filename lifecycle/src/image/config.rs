@@ -433,3 +433,97 @@ static HEALTHCHECK: Schema = Schema {
         Key::optional("Retries"),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(value: &Value) -> Config {
+        Config::parse(value.to_string().into_bytes()).expect("a config")
+    }
+
+    #[test]
+    fn what_was_read_and_not_changed_keeps_its_bytes() {
+        let bytes = b"{ \"os\":\"linux\",\n\"x\": 1.50, \"architecture\" : \"arm64\", \"variant\":\"v8\"}".to_vec();
+        let mut config = Config::parse(bytes.clone()).expect("a config");
+        assert_eq!(config.bytes(), bytes);
+        assert_eq!((config.os(), config.architecture(), config.variant()), ("linux", "arm64", "v8"));
+        config.set_label("a", "b");
+        assert_eq!(
+            String::from_utf8_lossy(&config.bytes()),
+            r#"{"architecture":"arm64","os":"linux","rootfs":{},"config":{"Labels":{"a":"b"}},"variant":"v8","x":1.5}"#
+        );
+    }
+
+    #[test]
+    fn nulls_and_missing_keys_are_nothing() {
+        for value in [
+            json!({}),
+            json!({"config": null, "rootfs": null, "history": null, "os": null, "created": null}),
+            json!({"config": {"Labels": null, "Env": null, "Cmd": null, "User": null}, "rootfs": {"diff_ids": null}}),
+        ] {
+            let mut config = config(&value);
+            assert_eq!((config.os(), config.created(), config.user(), config.working_dir()), ("", "", "", ""));
+            assert!(config.labels().is_empty() && config.env().is_empty() && config.history().is_empty());
+            assert!(config.diff_ids().is_empty() && config.cmd().is_empty() && config.entrypoint().is_empty());
+            assert_eq!(config.env_var("PATH"), None);
+            config.set_label("a", "1");
+            config.set_env("B", "2");
+            config.set_working_dir("/w");
+            config.set_cmd(&["c"]);
+            assert_eq!((config.label("a"), config.env_var("B")), (Some("1"), Some("2")));
+            assert_eq!((config.working_dir(), config.cmd()), ("/w", vec!["c"]));
+        }
+    }
+
+    #[test]
+    fn environment() {
+        let mut config = config(&json!({"config": {"Env": ["PATH=/a=b:/c", "E=", "BARE", "X=1", "X=2", "=C:=x"]}}));
+        for (name, value) in
+            [("PATH", Some("/a=b:/c")), ("E", Some("")), ("BARE", None), ("X", Some("1")), ("Y", None), ("path", None)]
+        {
+            assert_eq!(config.env_var(name), value, "{name}");
+        }
+        config.set_env("X", "3");
+        config.set_env("BARE", "4");
+        config.set_env("Y", "=");
+        assert_eq!(config.env(), ["PATH=/a=b:/c", "E=", "BARE=4", "X=3", "X=2", "=C:=x", "Y=="]);
+    }
+
+    #[test]
+    fn labels() {
+        let mut config = config(&json!({"config": {"Labels": {"b": "2", "a": "<1>"}}}));
+        assert_eq!(config.labels().into_iter().collect::<Vec<_>>(), [("a", "<1>"), ("b", "2")]);
+        config.remove_label("none");
+        config.remove_label("b");
+        config.set_label("c", "3");
+        config.set_label("a", "1");
+        assert_eq!(config.labels().into_iter().collect::<Vec<_>>(), [("a", "1"), ("c", "3")]);
+    }
+
+    #[test]
+    fn unusable_configs() {
+        for (value, text) in [
+            (json!([]), "unusable config: invalid type: sequence"),
+            (json!({"os": 7}), "os is not text"),
+            (json!({"config": []}), "config is not an object"),
+            (json!({"rootfs": "x"}), "rootfs is not an object"),
+            (json!({"rootfs": {"diff_ids": {}}}), "rootfs.diff_ids is not an array"),
+            (json!({"rootfs": {"diff_ids": ["sha256:1"]}}), "rootfs.diff_ids[0] is not a sha256 digest"),
+            (json!({"history": 1}), "history is not an array"),
+            (json!({"config": {"Env": "A=b"}}), "config.Env is not a list of text"),
+            (json!({"config": {"Env": [1]}}), "config.Env is not a list of text"),
+            (json!({"config": {"Cmd": "sh"}}), "config.Cmd is not a list of text"),
+            (json!({"config": {"User": 0}}), "config.User is not text"),
+            (json!({"config": {"Labels": ["a"]}}), "config.Labels is not an object of text"),
+            (json!({"config": {"Labels": {"a": 1}}}), "config.Labels is not an object of text"),
+        ] {
+            let error = Config::parse(value.to_string().into_bytes()).expect_err(text).to_string();
+            assert!(error.contains(text), "{error}");
+        }
+        assert!(matches!(Config::parse(b"{\"os\":\"li".to_vec()), Err(ConfigError::Json(_))));
+        assert!(matches!(Config::parse(b"{\"os\":\"\xff\"}".to_vec()), Err(ConfigError::Json(_))));
+    }
+}

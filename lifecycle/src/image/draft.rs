@@ -137,6 +137,8 @@ pub fn rfc3339(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::image::{Source, validate};
 
@@ -145,13 +147,172 @@ mod tests {
         Layer { diff_id: Digest::of(name.as_bytes()), blob: Some(blob), source: Source::Absent }
     }
 
+    /// A base image with every kind of thing that a config can have.
+    fn base(format: Format, unknown_keys: bool) -> Image {
+        let tars = [vec![0; 1024], vec![0; 2048]].map(|tar| Digest::of(&tar));
+        let blobs = [
+            ("sha256:deb230b21e0d7ef6a0a2d65a19599d4251b5f08888a5155882fbef2ef71e1e11", 29),
+            ("sha256:ccbdf2cc8f855264383c9777f3c192ba0334961a5676375672fc4f18c5259b3f", 35),
+        ];
+        let mut config = json!({
+            "config": {
+                "Labels": {"gone": "x", "b": "2", "a": "1"},
+                "Env": ["PATH=/usr/bin", "LANG=C.UTF-8", "X=a=b"],
+                "Cmd": ["sh"],
+                "Entrypoint": null,
+                "Healthcheck": {"Retries": 3, "Test": ["CMD", "true"], "Interval": 30_000_000_000_u64},
+                "OnBuild": ["RUN x"],
+                "Shell": ["/bin/sh", "-c"],
+                "User": "1000:1000",
+                "Volumes": {"/data": {}},
+                "ExposedPorts": {"80/tcp": {}},
+                "ArgsEscaped": true,
+                "Tty": false,
+                "StopSignal": "SIGTERM",
+                "Hostname": "",
+            },
+            "architecture": "amd64",
+            "os": "linux",
+            "variant": "v1",
+            "os.version": "",
+            "author": "me <me@x>",
+            "container": "abc",
+            "docker_version": "20",
+            "created": "2024-05-06T07:08:09.123456789Z",
+            "rootfs": {"type": "layers", "diff_ids": tars.map(|tar| tar.to_string())},
+            "history": [
+                {"created": "2024-05-06T07:08:09Z", "created_by": "ADD x"},
+                {"created": "2024-05-06T07:08:09Z", "created_by": "ENV y", "empty_layer": true},
+                {"created": "2024-05-06T07:08:10Z", "author": "a", "comment": "c", "created_by": "RUN \u{2028} <z>"},
+            ],
+        });
+        if unknown_keys {
+            config["moby.buildkit.buildinfo.v1"] = "YQ==".into();
+            config["config"]["StopTimeout"] = 7.into();
+            config["config"]["Healthcheck"]["StartInterval"] = 5.into();
+        }
+        let config = config.to_string().into_bytes();
+        let descriptor = BlobRef::new(format.config(), Digest::of(&config), config.len() as u64);
+        let layers = blobs.map(|(digest, size)| BlobRef::new(format.layer(), digest.parse().expect("a digest"), size));
+        let mut other = Map::new();
+        other.insert("annotations".to_owned(), json!({"org.opencontainers.image.base.name": "x"}));
+        other.insert("subject".to_owned(), descriptor.to_json());
+        let manifest = Manifest::new(format, descriptor, layers.to_vec(), other);
+        Image::assemble("base".to_owned(), manifest, config, |_| Source::Absent).expect("a base")
+    }
+
+    /// One more layer, edits of each kind.
+    fn app(base: Image, keeps_history: bool) -> Image {
+        let blob: Digest =
+            "sha256:89732bc7504122601f40269fc9ddfb70982e633ea9caf641ae45736f2846b004".parse().expect("a digest");
+        let blob = Some(BlobRef::new(Format::Oci.layer(), blob, 39));
+        let layer = Layer { diff_id: Digest::of(&[0; 1024]), blob, source: Source::Absent };
+        let draft = Draft::based_on(base).keeping_history(keeps_history).created(1_700_000_000);
+        let draft = draft.with_layer(layer, "Layer: 'a<b', Created by buildpack: x@1").edit(|config| {
+            config.set_env("CNB_LAYERS_DIR", "/layers");
+            config.set_env("PATH", "/cnb/process:/cnb/lifecycle:/usr/bin");
+            config.set_label("z", r#"{"a":"<&>\u2028"}"#);
+            config.set_label("io.buildpacks.x", "");
+            config.remove_label("gone");
+            config.set_working_dir("/workspace");
+            config.set_entrypoint(&["/cnb/process/web"]);
+            config.set_cmd(&[]);
+        });
+        let image = draft.finish().expect("an image");
+        assert_eq!(validate::image(&image), Ok(()));
+        image
+    }
+
+    /// Digests that the reference implementation gives for the same base and the same edits.
+    #[test]
+    fn configs_and_docker_manifests_are_the_references_to_the_byte() {
+        const KEPT: &str = "sha256:3103bf81d38fc797a2ed86ba50bb2f4c5fe0eb471c66cf76b0ff53dbdd61f3f8";
+        const BLANK: &str = "sha256:14b2f55d801fa442d8e5f95d475b20ca403026d8378f64624fd25c62eebbbd85";
+        for (keeps_history, config, size) in [(true, KEPT, 1159), (false, BLANK, 1011)] {
+            for format in Format::ALL {
+                let image = app(base(format, false), keeps_history);
+                assert_eq!(image.manifest.config.digest.to_string(), config);
+                assert_eq!(image.manifest.config.size, size);
+                assert_eq!(image.manifest.config.media_type, format.config());
+            }
+        }
+        let image = app(base(Format::Docker, false), true);
+        let digest = "sha256:cc1ec5472d81e492b031d89c9ae12e52d43d4646a926fb525105a205337f45e7";
+        assert_eq!((image.manifest.digest.to_string().as_str(), image.identifier.as_str()), (digest, digest));
+    }
+
+    #[test]
+    fn no_manifest_mixes_dockers_and_ocis_media_types() {
+        for format in Format::ALL {
+            let image = app(base(format, false), true);
+            let types: Vec<&str> = image.manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
+            assert_eq!(types, [format.layer(); 3]);
+            assert_eq!(image.layers[2].blob.as_ref(), image.manifest.layers.get(2), "the layer says the same");
+        }
+    }
+
+    #[test]
+    fn keys_that_nobody_knows_survive_after_those_that_are_known() {
+        let image = app(base(Format::Oci, true), true);
+        let text = String::from_utf8(image.config.bytes().into_owned()).expect("text");
+        assert!(
+            text.contains(
+                r#""Healthcheck":{"Test":["CMD","true"],"Interval":30000000000,"Retries":3,"StartInterval":5}"#
+            )
+        );
+        assert!(text.contains(r#""Shell":["/bin/sh","-c"],"StopTimeout":7},"#));
+        assert!(text.ends_with(r#""variant":"v1","moby.buildkit.buildinfo.v1":"YQ=="}"#));
+        let without = app(base(Format::Oci, false), true);
+        assert_eq!(without.config.bytes().len(), 1159, "and the others say the same as without them");
+    }
+
+    #[test]
+    fn a_history_that_does_not_match_the_layers_is_blank() {
+        let mut base = base(Format::Oci, false);
+        base.config.document_mut().insert("history".to_owned(), json!([{"created_by": "x"}]));
+        let history = app(base, true).config.history();
+        let made_by: Vec<&str> = history.iter().map(|entry| entry.created_by.as_str()).collect();
+        assert_eq!(made_by, ["", "", "Layer: 'a<b', Created by buildpack: x@1"]);
+        assert!(history.iter().all(|entry| entry.created == "2023-11-14T22:13:20Z"));
+    }
+
+    #[test]
+    fn a_whole_history_entry_is_kept() {
+        let entry = History { author: "me".to_owned(), comment: "c".to_owned(), ..History::from("RUN x") };
+        let draft = Draft::empty("linux", "arm64", "v8").keeping_history(true);
+        let image = draft.with_layer(layer("one", Format::Oci.layer()), entry.clone()).finish().expect("an image");
+        let created = "1980-01-01T00:00:01Z".to_owned();
+        assert_eq!(image.config.history(), [History { created, ..entry }]);
+    }
+
     #[test]
     fn on_top_of_nothing() {
         let image = Draft::empty("linux", "amd64", "").with_layer(layer("one", Format::Docker.layer()), "x").finish();
         let image = image.expect("an image");
         assert_eq!(validate::image(&image), Ok(()));
         assert_eq!(image.manifest.layers[0].media_type, Format::Oci.layer());
-        assert_eq!(image.config.created(), "1980-01-01T00:00:01Z");
+        assert_eq!(
+            String::from_utf8_lossy(&image.config.bytes()),
+            format!(
+                r#"{{"architecture":"amd64","created":"1980-01-01T00:00:01Z","history":[{{"created":"1980-01-01T00:00:01Z"}}],"os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}},"config":{{}}}}"#,
+                Digest::of(b"one")
+            )
+        );
+    }
+
+    #[test]
+    fn a_subject_of_the_base_is_not_the_apps() {
+        let image = app(base(Format::Oci, false), true);
+        assert_eq!(image.manifest.other.keys().collect::<Vec<&String>>(), ["annotations"]);
+        let bytes: Value = serde_json::from_slice(&image.manifest.bytes).expect("JSON");
+        assert_eq!(bytes.get("subject"), None);
+    }
+
+    #[test]
+    fn a_layer_without_a_blob_is_an_error() {
+        let nowhere = Layer { diff_id: Digest::of(b"x"), blob: None, source: Source::Absent };
+        let error = Draft::empty("linux", "amd64", "").with_layer(nowhere, "").finish().expect_err("no blob");
+        assert_eq!(error, DraftError::NoBlob(Digest::of(b"x")));
     }
 
     #[test]

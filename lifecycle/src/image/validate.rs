@@ -115,3 +115,85 @@ pub(super) fn layer_count(manifest: &Manifest, config: &Config, image: usize) ->
         Err(Invalid::LayerCount { manifest: manifest.layers.len(), config: diff_ids.len(), image })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::image::{Draft, Format, Layer, Source};
+
+    fn layer(name: &str, size: u64) -> Layer {
+        let blob = BlobRef::new(Format::Oci.layer(), Digest::of(format!("{name}.gz").as_bytes()), size);
+        Layer { diff_id: Digest::of(name.as_bytes()), blob: Some(blob), source: Source::Absent }
+    }
+
+    fn good() -> Image {
+        let draft = Draft::empty("linux", "amd64", "").with_layer(layer("a", 1), "a").with_layer(layer("b", 2), "b");
+        draft.finish().expect("an image")
+    }
+
+    /// The image with another config, and a manifest that fits it.
+    fn with_config(change: impl FnOnce(&mut Config)) -> Image {
+        let Image { mut config, manifest, layers, identifier } = good();
+        change(&mut config);
+        let bytes = config.bytes();
+        let descriptor = BlobRef::new(Format::Oci.config(), Digest::of(&bytes), bytes.len() as u64);
+        let manifest = Manifest::new(Format::Oci, descriptor, manifest.layers, manifest.other);
+        Image { identifier, manifest, config, layers }
+    }
+
+    #[test]
+    fn a_good_one() {
+        assert_eq!(image(&good()), Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let change = |change: fn(&mut Image)| {
+            let mut image = good();
+            change(&mut image);
+            image
+        };
+        let key = |key: &'static str, value: serde_json::Value| {
+            with_config(|config| {
+                config.document_mut().insert(key.to_owned(), value);
+            })
+        };
+        for (bad, text) in [
+            (change(|image| image.manifest.layers.truncate(1)), "bytes do not say"),
+            (change(|image| image.manifest.bytes.push(b' ')), "bytes do not say"),
+            (change(|image| image.manifest.bytes.truncate(9)), "unusable manifest"),
+            (change(|image| image.config.set_label("a", "b")), "config should be sha256:"),
+            (change(|image| image.layers.truncate(1)), "has 2 layers, the config 2 diffIDs and the image 1 layers"),
+            (change(|image| image.layers.swap(0, 1)), "layer 0 is not what"),
+            (change(|image| image.layers[1].blob = None), "layer 1 is not what"),
+            (change(|image| image.layers[1].diff_id = Digest::of(b"c")), "layer 1 is not what"),
+            (key("rootfs", json!({"type": "layers", "diff_ids": []})), "has 2 layers, the config 0 diffIDs"),
+            (key("rootfs", json!({"diff_ids": ["x", "y"]})), "diff_ids[0] is not a sha256 digest"),
+            (key("history", json!([{"created_by": "a"}])), "has 2 diffIDs, but its history 1 layers"),
+            (key("os", json!("")), "does not state its os"),
+            (key("architecture", json!(null)), "does not state its architecture"),
+        ] {
+            let error = image(&bad).expect_err(text).to_string();
+            assert!(error.contains(text), "{text}: {error}");
+        }
+        let empty = Draft::empty("linux", "amd64", "").with_layer(layer("a", 0), "").finish().expect("an image");
+        assert_eq!(image(&empty), Err(Invalid::EmptyBlob(0)));
+        let silent = key("history", json!(null));
+        assert_eq!(image(&silent), Ok(()), "a history is optional");
+    }
+
+    #[test]
+    fn what_is_read_is_checked() {
+        let Image { manifest, config, .. } = good();
+        let bytes = config.bytes().into_owned();
+        let assemble = |bytes: Vec<u8>| Image::assemble(String::new(), manifest.clone(), bytes, |_| Source::Absent);
+        assert!(assemble(bytes.clone()).is_ok());
+        assert!(matches!(assemble(bytes[1..].to_vec()), Err(Invalid::Blob { what: "config", .. })));
+        let fewer = with_config(|config| config.set_diff_ids(&[]));
+        let read =
+            Image::assemble(String::new(), fewer.manifest, fewer.config.bytes().into_owned(), |_| Source::Absent);
+        assert!(matches!(read, Err(Invalid::LayerCount { manifest: 2, config: 0, image: 2 })));
+    }
+}
