@@ -194,18 +194,28 @@ impl Index {
     /// both sides state one, and an exact match goes first. A child without a platform counts as `linux/amd64`.
     /// `None`: there is none; [`Index::platforms`] says what there is.
     pub fn select(&self, target: &Target) -> Option<&Child> {
-        let wanted = Platform::of(target);
-        let images = || self.children.iter().filter(|child| Format::of_manifest(&child.blob.media_type).is_some());
-        images()
-            .find(|child| child.normalised() == wanted)
-            .or_else(|| images().find(|child| child.normalised().can_run_as(&wanted)))
+        select(&self.children, target)
     }
 
     /// What it has: `linux/amd64`, `linux/arm/v7`; for messages. Without attestations (`unknown/unknown`).
     pub fn platforms(&self) -> Vec<String> {
-        let named = self.children.iter().map(Child::normalised).filter(|platform| platform.os != "unknown");
-        named.map(|platform| platform.to_string()).collect()
+        platforms(&self.children)
     }
+}
+
+/// [`Index::select`] among other children.
+pub(super) fn select<'a>(children: &'a [Child], target: &Target) -> Option<&'a Child> {
+    let wanted = Platform::of(target);
+    let images = || children.iter().filter(|child| Format::of_manifest(&child.blob.media_type).is_some());
+    images()
+        .find(|child| child.normalised() == wanted)
+        .or_else(|| images().find(|child| child.normalised().can_run_as(&wanted)))
+}
+
+/// [`Index::platforms`] of other children.
+pub(super) fn platforms(children: &[Child]) -> Vec<String> {
+    let named = children.iter().map(Child::normalised).filter(|platform| platform.os != "unknown");
+    named.map(|platform| platform.to_string()).collect()
 }
 
 impl Child {

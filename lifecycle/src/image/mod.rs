@@ -4,6 +4,8 @@
 //! A [`Store`] only opens and saves. The bytes that were read are kept: digests are of bytes.
 
 mod config;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 mod draft;
 mod json;
 pub mod layout;
@@ -13,6 +15,7 @@ pub mod memory;
 mod reference;
 mod store;
 pub mod validate;
+mod verify;
 
 pub use config::{Config, ConfigError, History};
 pub use draft::{Draft, DraftError, REPRODUCIBLE_TIME, rfc3339};
@@ -20,6 +23,7 @@ pub use manifest::{BlobRef, Child, Document, Index, Manifest, ManifestError, des
 pub use media_type::{Format, acceptable};
 pub use reference::{DEFAULT_REGISTRY, DEFAULT_TAG, ParseReferenceError, Reference, same_image};
 pub use store::{Encodings, Push, Pushed, Store, StoreError};
+pub use verify::VerifiedReader;
 
 use std::path::PathBuf;
 use std::sync::Arc;
