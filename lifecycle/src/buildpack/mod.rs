@@ -24,7 +24,7 @@ use thiserror::Error;
 
 pub use self::environment::{build_environment, target_variables};
 pub use self::plan_file::PlanFile;
-pub use self::target::{TargetMismatch, check_target};
+pub use self::target::{OS_RELEASE, TargetMismatch, build_target, check_target};
 use crate::file::{self, LoadError, PathContext, PathError};
 
 /// Whether a [`Module`] is a buildpack or an image extension.

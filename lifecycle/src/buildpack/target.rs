@@ -1,4 +1,4 @@
-//! Which targets a module supports, stated or inferred, and whether a base image is one of them
+//! Which targets a module supports, stated or inferred; which one a build is for; and whether they match
 //! (buildpack.md, *Targets*).
 
 use std::fs;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::Kind;
-use crate::file::{PathContext, PathError};
+use crate::file::{PathContext, PathError, describe};
 
 /// The targets of a module: what it states, else what its stacks or its executables imply. None is "any".
 pub(super) fn supported(
@@ -59,6 +59,62 @@ fn from_stack(stack: &BuildpackStack, api: BuildpackApi, is_the_only_one: bool) 
         }),
         _ => None,
     }
+}
+
+/// Where a build image says of which distribution it is.
+pub const OS_RELEASE: &str = "/etc/os-release";
+
+/// The target that a build is for: what analyzed.toml records of the run image, completed from the machine that builds.
+/// A distribution that no label of the run image names is that of the build image (`os_release`: [`OS_RELEASE`]).
+pub fn build_target(recorded: Option<&Target>, os_release: &Path) -> Target {
+    let mut target = recorded.cloned().unwrap_or_default();
+    let or_else = |text: &mut String, other: &str| {
+        if text.is_empty() {
+            *text = other.to_owned();
+        }
+    };
+    or_else(&mut target.os, "linux");
+    or_else(&mut target.arch, own_architecture());
+    if target.distro.is_none() {
+        log::info!("target distro name/version labels not found, reading {OS_RELEASE} file");
+        target.distro = read_os_release(os_release);
+    }
+    target
+}
+
+/// The architecture for which this program was built, in GOARCH's words.
+fn own_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        other => other,
+    }
+}
+
+fn read_os_release(path: &Path) -> Option<Distro> {
+    match fs::read(path) {
+        Ok(text) => parse_os_release(&String::from_utf8_lossy(&text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => {
+            log::warn!("Encountered error trying to read {} file: {}", path.display(), describe(&error));
+            None
+        }
+    }
+}
+
+/// `ID` and `VERSION_ID` of an os-release file; none if it has neither.
+fn parse_os_release(text: &str) -> Option<Distro> {
+    let value = |key: &str| {
+        let mut values = text.lines().filter_map(|line| line.trim().split_once('=')).filter(|(found, _)| *found == key);
+        let value = values.next_back().map_or("", |(_, value)| value.trim());
+        let unquoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        unquoted.unwrap_or(value).to_owned()
+    };
+    let distro = Distro { name: value("ID"), version: value("VERSION_ID") };
+    (distro != Distro::default()).then_some(distro)
 }
 
 /// A base image whose target a module does not support. Names both, as JSON in the reference's words, which
@@ -160,6 +216,30 @@ mod tests {
             let stated = supported(*kind, api(version), root.path(), vec![windows.clone()], &stacks).expect("looked");
             assert_eq!(stated, std::slice::from_ref(&windows), "{name}: what is stated is not overruled");
         }
+    }
+
+    #[test]
+    fn a_target_is_completed_from_the_build_image() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let os_release = dir.path().join("os-release");
+        let distro = |name: &str, version: &str| Some(Distro { name: name.to_owned(), version: version.to_owned() });
+        for (text, expected) in [
+            ("NAME=x\nID=debian\nVERSION_ID=\"12\"\nVERSION=\"12 (bookworm)\"", distro("debian", "12")),
+            ("ID='fedora'\nVERSION_ID=37\n", distro("fedora", "37")),
+            ("ID=arch\nX=a=b\n", distro("arch", "")),
+            ("ID\nVERSION_ID\n# ID=x", None),
+            ("", None),
+        ] {
+            fs::write(&os_release, text).expect("written");
+            let target = build_target(None, &os_release);
+            assert_eq!((target.os.as_str(), target.arch.as_str()), ("linux", own_architecture()), "{text}");
+            assert_eq!(target.distro, expected, "{text}");
+        }
+        assert_eq!(build_target(None, &dir.path().join("none")).distro, None);
+        let recorded: Target =
+            toml::from_str("os = 'linux'\narch = 's390x'\n[distro]\nname = 'ubuntu'").expect("a target");
+        fs::write(&os_release, "ID=debian").expect("written");
+        assert_eq!(build_target(Some(&recorded), &os_release), recorded);
     }
 
     #[test]
