@@ -1,4 +1,10 @@
-//! Names that become parts of paths, checked where they are parsed.
+//! Names that become parts of paths, checked where they are parsed: none leads out of the directory it is put in.
+//!
+//! ```
+//! use platform_spec::name::{BuildpackId, ProcessType};
+//! assert_eq!(BuildpackId::new("io.buildpacks/ruby").unwrap().escaped(), "io.buildpacks_ruby");
+//! assert!(BuildpackId::new("../ruby").is_err() && ProcessType::new("..").is_err());
+//! ```
 
 use std::fmt;
 
@@ -79,7 +85,13 @@ macro_rules! name {
 
 name! {
     /// The id of a buildpack or an extension: `example/ruby`. Parts are separated by `/`; none is empty, `.` or `..`.
-    BuildpackId, "buildpack id", |text| text.split('/').try_for_each(check_component)
+    /// It is no name of something else in the layers directory (buildpack.md, *The buildpack ID*).
+    BuildpackId, "buildpack id", |text| {
+        if matches!(text, "app" | "config" | "generated" | "sbom") {
+            return Err("the specification reserves it");
+        }
+        text.split('/').try_for_each(check_component)
+    }
 }
 
 name! {
@@ -113,5 +125,53 @@ impl BuildpackId {
     /// The id as one path component: `/` becomes `_`.
     pub fn escaped(&self) -> String {
         self.0.replace('/', "_")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        type Is = fn(&str) -> bool;
+        let id: Is = |text| BuildpackId::new(text).is_ok();
+        let version: Is = |text| BuildpackVersion::new(text).is_ok();
+        let layer: Is = |text| LayerName::new(text).is_ok();
+        let process: Is = |text| ProcessType::new(text).is_ok();
+        for (text, expected) in [
+            ("a", [true, true, true, true]),
+            ("A.b-c_1", [true, true, true, true]),
+            ("ü b", [true, true, true, true]),
+            ("...", [true, true, true, true]),
+            ("a/b", [true, false, false, false]),
+            ("a:b", [true, true, true, false]),
+            ("", [false; 4]),
+            (".", [false; 4]),
+            ("..", [false; 4]),
+            ("/a", [false; 4]),
+            ("a/", [false; 4]),
+            ("a//b", [false; 4]),
+            ("a/../b", [false; 4]),
+            ("a/./b", [false; 4]),
+            ("../../etc", [false; 4]),
+            ("a\0", [false; 4]),
+            ("sbom", [false, true, true, true]),
+            ("config", [false, true, true, true]),
+            ("config/x", [true, false, false, false]),
+        ] {
+            assert_eq!([id, version, layer, process].map(|is| is(text)), expected, "{text:?}");
+        }
+        for text in ["a>b", "a<b", "a|b", "a&b", "a\\b"] {
+            assert!(!process(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refused_name_says_why() {
+        assert_eq!(
+            LayerName::new("a/b").expect_err("refused").to_string(),
+            "invalid layer name \"a/b\": it contains '/'"
+        );
     }
 }
