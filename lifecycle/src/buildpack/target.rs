@@ -130,24 +130,13 @@ pub struct TargetMismatch {
 /// Whether a base image is among the targets that a module supports. What either side leaves empty matches anything,
 /// except that a module that names distributions needs a base image whose distribution is known.
 pub fn check_target(kind: Kind, supported: &[BuildpackTarget], base: &Target) -> Result<(), TargetMismatch> {
-    if supported.is_empty() || supported.iter().any(|target| matches(target, base)) {
+    if supported.is_empty() || supported.iter().any(|target| target.matches(base)) {
         return Ok(());
     }
     let supported: Vec<_> = supported.iter().map(Shown::from).collect();
     // A list is not a table, so each is written on its own.
     let supported: Vec<_> = supported.iter().map(to_go_json).collect();
     Err(TargetMismatch { kind, run_image: to_go_json(base), supported: format!("[{}]", supported.join(",")) })
-}
-
-fn matches(target: &BuildpackTarget, base: &Target) -> bool {
-    let field = |one: &str, other: &str| one.is_empty() || other.is_empty() || one == other;
-    let distro = |known: &Distro| {
-        target.distros.iter().any(|distro| field(&distro.name, &known.name) && field(&distro.version, &known.version))
-    };
-    field(&target.os, &base.os)
-        && field(&target.arch, &base.arch)
-        && field(&target.variant, &base.variant)
-        && (target.distros.is_empty() || base.distro.as_ref().is_some_and(distro))
 }
 
 /// A supported target as the message has it.

@@ -1,6 +1,6 @@
 //! Manifests and indexes: typed, with the bytes that were read.
 
-use platform_spec::target::Target;
+use platform_spec::target::{Platform, Target};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -205,71 +205,31 @@ impl Index {
 
 /// [`Index::select`] among other children.
 pub(super) fn select<'a>(children: &'a [Child], target: &Target) -> Option<&'a Child> {
-    let wanted = Platform::of(target);
+    let wanted = target.platform();
     let images = || children.iter().filter(|child| Format::of_manifest(&child.blob.media_type).is_some());
     images()
         .find(|child| child.normalised() == wanted)
-        .or_else(|| images().find(|child| child.normalised().can_run_as(&wanted)))
+        .or_else(|| images().find(|child| wanted.selects(&child.normalised())))
 }
 
 /// [`Index::platforms`] of other children.
 pub(super) fn platforms(children: &[Child]) -> Vec<String> {
-    let named = children.iter().map(Child::normalised).filter(|platform| platform.os != "unknown");
+    let named = children.iter().map(Child::normalised).filter(|platform| platform.os() != "unknown");
     named.map(|platform| platform.to_string()).collect()
 }
 
 impl Child {
-    fn normalised(&self) -> Platform<'_> {
+    fn normalised(&self) -> Platform {
         match &self.platform {
-            Some(target) => Platform::of(target),
-            None => Platform { os: "linux", arch: "amd64", variant: "" },
+            Some(target) => target.platform(),
+            None => Platform::new("linux", "amd64", ""),
         }
-    }
-}
-
-/// What decides which child of an index is meant. One spelling for each: `arm64/v8` is `arm64`, `amd64/v1` is `amd64`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Platform<'a> {
-    os: &'a str,
-    arch: &'a str,
-    variant: &'a str,
-}
-
-impl<'a> Platform<'a> {
-    fn of(target: &'a Target) -> Self {
-        let arch = match target.arch.as_str() {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            arch => arch,
-        };
-        let variant = match (arch, target.variant.as_str()) {
-            ("arm64", "v8" | "8") | ("amd64", "v1") => "",
-            (_, variant) => variant,
-        };
-        Self { os: &target.os, arch, variant }
-    }
-
-    /// Whether an image of this platform runs where `wanted` is asked for. Programs of `amd64/v2` and higher do not
-    /// run on every amd64.
-    fn can_run_as(&self, wanted: &Self) -> bool {
-        self.os == wanted.os
-            && self.arch == wanted.arch
-            && (self.variant.is_empty()
-                || self.variant == wanted.variant
-                || wanted.variant.is_empty() && self.arch != "amd64")
-    }
-}
-
-impl std::fmt::Display for Platform<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.arch)?;
-        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
     }
 }
 
 /// `<os>/<architecture>[/<variant>]` with one spelling for each architecture; for messages.
 pub fn describe_platform(target: &Target) -> String {
-    Platform::of(target).to_string()
+    target.platform().to_string()
 }
 
 impl BlobRef {
