@@ -4,15 +4,26 @@
 //! wanted of it: the diffID, a comparison with a tar that a cache has, an uncompressed tar, a compressed blob.
 //! [`extract`](extract::extract) is the way back, and trusts nothing that it reads.
 
+mod beneath;
+mod chunk;
 pub mod extract;
+mod glob;
+mod gzip;
 mod pipeline;
+mod plan;
 mod recipe;
+#[cfg_attr(not(test), expect(dead_code, reason = "extraction needs it"))]
+mod remove;
+mod slices;
+mod tar;
+mod walk;
 
 pub use pipeline::{Digested, LayerError, Packed, Pipeline, Want};
-pub use recipe::{Entry, Owner, Recipe, SliceError, slices};
+pub use recipe::{Entry, Owner, Recipe};
+pub use slices::{SliceError, SlicePart, slices};
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 
@@ -38,7 +49,7 @@ impl Spool {
     }
 
     /// Where the blob is; a store on the same file system may link it.
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

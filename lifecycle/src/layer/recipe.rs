@@ -1,9 +1,9 @@
 //! What a layer's tar holds.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use platform_spec::launch::Slice;
-use thiserror::Error;
+use super::slices::SlicePart;
 
 /// Numeric owner of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,22 +27,18 @@ pub enum Recipe {
         /// Owner of the directory and all below it.
         owner: Owner,
     },
-    /// A part of an app directory: entries sorted by full path as bytes. Made by [`slices`].
+    /// A part of an app directory: entries sorted by full path as bytes. Made by [`super::slices`].
     Slice {
         /// The app directory, absolute.
         app: PathBuf,
         /// Owner of the app directory and all below it.
         owner: Owner,
-        /// Which of the slices of [`slices`] this is.
-        part: std::sync::Arc<SlicePart>,
+        /// Which of the slices of [`super::slices`] this is.
+        part: Arc<SlicePart>,
     },
     /// Entries made by us: the launcher layer, the process types layer.
     Entries(Vec<Entry>),
 }
-
-/// The paths of one slice.
-#[derive(Debug)]
-pub struct SlicePart {}
 
 /// An entry that we make.
 #[derive(Clone, Debug)]
@@ -63,21 +59,4 @@ pub enum Entry {
         /// Its target.
         target: PathBuf,
     },
-}
-
-/// Why an app directory could not be sliced.
-#[derive(Debug, Error)]
-pub enum SliceError {
-    /// A glob is malformed.
-    #[error("slice path {0:?}: syntax error in pattern")]
-    Pattern(String),
-    /// The directory could not be walked.
-    #[error(transparent)]
-    Path(#[from] crate::file::PathError),
-}
-
-/// Divides an app directory: one recipe for each of `slices`, then one for what is left. Without slices, one for all.
-pub fn slices(app: &Path, owner: Owner, slices: &[Slice]) -> Result<Vec<Recipe>, SliceError> {
-    let _ = (app, owner, slices);
-    Ok(Vec::new())
 }

@@ -1,0 +1,209 @@
+//! The tar of a plan in pieces of equal length, each of which can be made by itself, by any thread.
+//!
+//! Where a piece begins and ends depends on the tar's bytes alone: at every [`CHUNK`]th of them. A file that lies in two
+//! pieces is opened for each. So the pieces, and what is made of them, are the same whoever reads them.
+
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::io::{Errno, pread};
+
+use super::beneath::{Beneath, SEARCH};
+use super::pipeline::LayerError;
+use super::plan::{Content, Plan, Planned};
+use super::tar::{BLOCK, Header, Kind, TRAILER};
+
+/// Length of all pieces but the last.
+pub(super) const CHUNK: usize = 1 << 20;
+
+/// Length of the buffer for one: a file that has grown shows in the byte after its end.
+pub(super) const BUFFER: usize = CHUNK + BLOCK;
+
+/// What is in a piece of a tar.
+#[derive(Default)]
+pub(super) struct Chunk {
+    /// Bytes of the tar.
+    pub(super) length: usize,
+    items: Vec<Item>,
+    /// Names and link targets.
+    text: Vec<u8>,
+}
+
+/// An entry, or a part of one.
+struct Item {
+    name: Range<usize>,
+    link: Range<usize>,
+    header: Header,
+    /// Bytes of its headers.
+    header_length: u64,
+    content: Content,
+    /// Which part of headers, content and padding is in this piece.
+    part: Range<u64>,
+}
+
+/// Cuts a plan into pieces.
+pub(super) struct Chunker {
+    plan: Plan,
+    entry: Planned,
+    /// Bytes of the entry's headers, of the whole of it, and how many of these are in earlier pieces.
+    header_length: u64,
+    total: u64,
+    done: u64,
+    /// Bytes of the end mark that are to come.
+    trailer: u64,
+    planned_all: bool,
+}
+
+impl Chunker {
+    pub(super) fn new(plan: Plan) -> Self {
+        let entry = Planned::new();
+        Self { plan, entry, header_length: 0, total: 0, done: 0, trailer: TRAILER, planned_all: false }
+    }
+
+    /// The directory that the files are in.
+    pub(super) fn root(&self) -> Option<Arc<OwnedFd>> {
+        self.plan.root()
+    }
+
+    /// Whether the last piece was taken.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.trailer == 0
+    }
+
+    /// Describes the next piece; `false` if there is none.
+    pub(super) fn next(&mut self, chunk: &mut Chunk) -> Result<bool, LayerError> {
+        chunk.length = 0;
+        chunk.items.clear();
+        chunk.text.clear();
+        while chunk.length < CHUNK && self.trailer > 0 {
+            let room = (CHUNK - chunk.length) as u64;
+            let length = if self.done < self.total {
+                let length = room.min(self.total - self.done);
+                chunk.push(&self.entry, self.header_length, self.done..self.done + length);
+                self.done += length;
+                length
+            } else if self.planned_all {
+                let length = room.min(self.trailer);
+                self.trailer -= length;
+                length
+            } else if self.plan.next(&mut self.entry)? {
+                self.header_length = self.entry.header.len(&self.entry.name, &self.entry.link);
+                self.total = self.entry.header.total(self.header_length);
+                self.done = 0;
+                0
+            } else {
+                self.planned_all = true;
+                0
+            };
+            chunk.length += length as usize;
+        }
+        Ok(chunk.length > 0)
+    }
+}
+
+impl Chunk {
+    fn push(&mut self, entry: &Planned, header_length: u64, part: Range<u64>) {
+        let mut text = |bytes: &[u8]| {
+            let start = self.text.len();
+            self.text.extend_from_slice(bytes);
+            start..self.text.len()
+        };
+        let (name, link) = (text(&entry.name), text(&entry.link));
+        self.items.push(Item { name, link, header: entry.header, header_length, content: entry.content.clone(), part });
+    }
+}
+
+/// Makes the bytes of pieces.
+pub(super) struct Filler {
+    beneath: Option<Beneath>,
+    headers: Vec<u8>,
+}
+
+impl Filler {
+    /// `root` is the plan's.
+    pub(super) fn new(root: Option<Arc<OwnedFd>>) -> Self {
+        Self { beneath: root.map(|root| Beneath::new(root, SEARCH)), headers: Vec::new() }
+    }
+
+    /// Fills the first `chunk.length` bytes of `buffer`, which has [`BUFFER`] bytes.
+    pub(super) fn fill(&mut self, chunk: &Chunk, buffer: &mut [u8]) -> Result<(), LayerError> {
+        let mut at = 0;
+        for item in &chunk.items {
+            let name = &chunk.text[item.name.clone()];
+            let length = (item.part.end - item.part.start) as usize;
+            let mut filled = 0;
+            if item.part.start < item.header_length {
+                self.headers.clear();
+                item.header.write(name, &chunk.text[item.link.clone()], &mut self.headers);
+                let end = item.part.end.min(item.header_length) as usize;
+                let headers = &self.headers[item.part.start as usize..end];
+                buffer[at..at + headers.len()].copy_from_slice(headers);
+                filled = headers.len();
+            }
+            let offset = |position: u64| position.saturating_sub(item.header_length).min(item.header.size);
+            let range = offset(item.part.start)..offset(item.part.end);
+            // An empty file is opened too, so that one that cannot be read is an error whatever its size.
+            let is_empty = item.header.size == 0 && item.part.end >= item.header_length;
+            if item.header.kind == Kind::File && (!range.is_empty() || is_empty) {
+                let file = self.open(item, name)?;
+                read(&file, name, item.header.size, range.clone(), &mut buffer[at + filled..])?;
+                filled += (range.end - range.start) as usize;
+            }
+            buffer[at + filled..at + length].fill(0);
+            at += length;
+        }
+        buffer[at..chunk.length].fill(0);
+        Ok(())
+    }
+
+    fn open(&mut self, item: &Item, name: &[u8]) -> Result<OwnedFd, LayerError> {
+        // A file that was replaced by a fifo or a device must not block us; its status is looked at before it is read.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let failed = |error: Errno| LayerError::open(name, error.into());
+        let (file, expected) = match (&item.content, &mut self.beneath) {
+            (Content::Beneath { relative, device, inode }, Some(beneath)) => {
+                let path = name.get(*relative..).unwrap_or_default();
+                let slash = path.iter().rposition(|byte| *byte == b'/');
+                beneath.go_to(&path[..slash.unwrap_or(0)]).map_err(|error| LayerError::open(name, error))?;
+                let base = &path[slash.map_or(0, |at| at + 1)..];
+                let file = openat(beneath.current(), base, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)?;
+                (file, Some((*device, *inode)))
+            }
+            (Content::Path(path), _) => {
+                let name = path.as_os_str().as_bytes();
+                let failed = |error: Errno| LayerError::path("open", name, error.into());
+                (openat(CWD, &**path, flags, Mode::empty()).map_err(failed)?, None)
+            }
+            (Content::None | Content::Beneath { .. }, _) => return Err(LayerError::replaced(name)),
+        };
+        let status = fstat(&file).map_err(|error| LayerError::path("stat", name, error.into()))?;
+        let is_other = expected.is_some_and(|expected| expected != (status.st_dev, status.st_ino));
+        if Kind::of_mode(status.st_mode) != Some(Kind::File) || is_other {
+            return Err(LayerError::replaced(name));
+        }
+        Ok(file)
+    }
+}
+
+/// Reads a part of a file of `size` bytes. At its end, one byte more is asked for.
+fn read(file: impl AsFd, name: &[u8], size: u64, part: Range<u64>, buffer: &mut [u8]) -> Result<(), LayerError> {
+    let expected = (part.end - part.start) as usize;
+    let wanted = expected + usize::from(part.end == size);
+    let mut filled = 0;
+    while filled < wanted {
+        match pread(&file, &mut buffer[filled..wanted], part.start + filled as u64) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(LayerError::path("read", name, error.into())),
+        }
+        if filled == expected {
+            // Less than was asked for: a file gives all that it has.
+            break;
+        }
+    }
+    if filled == expected { Ok(()) } else { Err(LayerError::changed(name, size, part.start + filled as u64)) }
+}
