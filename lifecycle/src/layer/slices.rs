@@ -176,7 +176,7 @@ pub fn slices(app: &Path, owner: Owner, slices: &[Slice]) -> Result<Vec<Recipe>,
     }
     let mut above = Vec::new();
     for (index, slice) in slices.iter().enumerate() {
-        let patterns: Vec<_> = slice.paths.iter().map(|path| (Pattern::new(path), path.as_str())).collect();
+        let patterns: Vec<_> = slice.paths.iter().flatten().map(|path| (Pattern::new(path), path.as_str())).collect();
         above.push(tree.take(index as u32, &patterns, &mut left)?);
     }
     let tree = Arc::new(tree);
