@@ -12,3 +12,5 @@ pub mod layer;
 pub mod layers_dir;
 pub mod phase;
 pub mod privilege;
+pub mod run_image;
+pub mod target;

@@ -20,8 +20,8 @@ pub struct Failure {
 
 impl<E: PhaseError> From<E> for Failure {
     fn from(error: E) -> Self {
-        let (code, advice) = (error.exit_code(), error.advice());
-        Self { error: Box::new(error), code, tells_action: false, advice }
+        let (code, tells_action, advice) = (error.exit_code(), error.says_what_failed(), error.advice());
+        Self { error: Box::new(error), code, tells_action, advice }
     }
 }
 

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::Kind;
 use crate::file::{PathContext, PathError, describe};
+use crate::target::architecture;
 
 /// The targets of a module: what it states, else what its stacks or its executables imply. None is "any".
 pub(super) fn supported(
@@ -74,24 +75,12 @@ pub fn build_target(recorded: Option<&Target>, os_release: &Path) -> Target {
         }
     };
     or_else(&mut target.os, "linux");
-    or_else(&mut target.arch, own_architecture());
+    or_else(&mut target.arch, architecture());
     if target.distro.is_none() {
         log::info!("target distro name/version labels not found, reading {OS_RELEASE} file");
         target.distro = read_os_release(os_release);
     }
     target
-}
-
-/// The architecture for which this program was built, in GOARCH's words.
-fn own_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        "loongarch64" => "loong64",
-        other => other,
-    }
 }
 
 fn read_os_release(path: &Path) -> Option<Distro> {
@@ -221,7 +210,7 @@ mod tests {
         ] {
             fs::write(&os_release, text).expect("written");
             let target = build_target(None, &os_release);
-            assert_eq!((target.os.as_str(), target.arch.as_str()), ("linux", own_architecture()), "{text}");
+            assert_eq!((target.os.as_str(), target.arch.as_str()), ("linux", architecture()), "{text}");
             assert_eq!(target.distro, expected, "{text}");
         }
         assert_eq!(build_target(None, &dir.path().join("none")).distro, None);

@@ -5,6 +5,12 @@ pub trait PhaseError: std::error::Error + Send + Sync + 'static {
     /// The exit status: one of [`platform_spec::exit`].
     fn exit_code(&self) -> u8;
 
+    /// Whether its text says itself what failed, and reads right after `failed to`, without the phase's verb:
+    /// `resolve inputs: …`.
+    fn says_what_failed(&self) -> bool {
+        false
+    }
+
     /// What the user can do about it, printed after the error.
     fn advice(&self) -> Option<String> {
         None
