@@ -1,23 +1,52 @@
 //! Running an executable of a buildpack or extension: nothing on its standard input, and one pipe for what it prints,
 //! so that its standard output and error keep their order (buildpack.md, *Buildpack Interface*).
+//!
+//! The pipe is made here, after privileges were dropped, so that it belongs to the user who runs the executable: a
+//! child may open `/dev/stderr`, which it cannot on a pipe that root made.
 
 use std::io::{self, PipeReader, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// After the executable has ended, at most this much is still read, in bytes: more than a pipe holds, but not all that
-/// a background process would go on to print.
-const REST: usize = 1 << 20;
+/// After the executable has ended and what it left in the pipe was read, that much silence is the end, although somebody
+/// still holds the pipe. It lets `exec > >(tee build.log)`, which a shell does not wait for, finish its last lines.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// The longest that what others still print is listened to after the executable has ended.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// The most of it that is read, in bytes: a background process may print for ever.
+const MOST: usize = 1 << 20;
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// The pipe, if a background process still holds it.
+    pub pipe: Option<PipeReader>,
+}
 
 /// Runs a command to its end, and hands over what it prints as it comes.
 ///
 /// The end is that of the command itself: a background process that it leaves behind may still hold the pipe, and is
-/// not waited for.
-pub fn run(mut command: Command, mut printed: impl FnMut(&[u8])) -> io::Result<ExitStatus> {
+/// not waited for. The pipe is closed then.
+pub fn run(command: Command, printed: impl FnMut(&[u8])) -> io::Result<ExitStatus> {
+    run_with(command, Child::wait, printed).map(|ended| ended.status)
+}
+
+/// As [`run`], but the pipe is given back if somebody still holds it. `wait` is how to wait for the command itself.
+pub(crate) fn run_with(
+    mut command: Command,
+    wait: impl FnOnce(&mut Child) -> io::Result<ExitStatus> + Send,
+    mut printed: impl FnMut(&[u8]),
+) -> io::Result<Ended> {
+    keep_descriptors();
     let (mut pipe, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
@@ -26,49 +55,95 @@ pub fn run(mut command: Command, mut printed: impl FnMut(&[u8])) -> io::Result<E
     let (ended, ends) = io::pipe()?;
     thread::scope(|scope| {
         let wait = |child: &mut Child| {
-            let status = child.wait();
+            let status = wait(child);
             drop(ends);
             status
         };
         match thread::Builder::new().spawn_scoped(scope, || wait(&mut child)) {
             Ok(waiter) => {
-                copy(&mut pipe, &ended, &mut printed)?;
-                drop(pipe);
-                waiter.join().map_err(|_| io::Error::other("the thread that waited for it panicked"))?
+                let copied = copy(&mut pipe, &ended, &mut printed);
+                // Closed unless it is handed on: a command must not wait for a reader who gave up.
+                let pipe = matches!(copied, Ok(true)).then_some(pipe);
+                let status =
+                    waiter.join().map_err(|_| io::Error::other("the thread that waited for it panicked"))??;
+                copied.map(|_| Ended { status, pipe })
             }
             Err(error) => Err(error),
         }
     })
 }
 
-/// Copies until the pipe ends or `ended` does.
-fn copy(pipe: &mut PipeReader, ended: &PipeReader, printed: &mut impl FnMut(&[u8])) -> io::Result<()> {
+/// Marks every descriptor but the standard ones close-on-exec. Ours are; those that we inherited need not be, and what
+/// our own caller holds is not the executable's.
+fn keep_descriptors() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    for entry in entries.flatten() {
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
+        if number > 2 {
+            // SAFETY: the borrow ends within the call, which fails if the descriptor is closed meanwhile; if it was
+            // opened anew it is one of ours, and has the flag already.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+            let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC);
+        }
+    }
+}
+
+/// What is still to be read after the executable has ended.
+struct Rest {
+    /// Bytes that were in the pipe then: read in any case.
+    due: usize,
+    /// Bytes more that are read at most.
+    most: usize,
+    /// Until when.
+    until: Instant,
+}
+
+/// Copies until the pipe ends, or `ended` does and what was printed before is copied; whether the pipe is still held.
+fn copy(pipe: &mut PipeReader, ended: &PipeReader, printed: &mut impl FnMut(&[u8])) -> io::Result<bool> {
     let mut buffer = vec![0; 64 << 10];
-    let mut rest = None;
+    let mut rest: Option<Rest> = None;
     loop {
-        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
-        let timeout = if rest.is_some() { PollTimeout::ZERO } else { PollTimeout::NONE };
+        let timeout = match &rest {
+            None => PollTimeout::NONE,
+            Some(rest) if rest.due > 0 => PollTimeout::ZERO,
+            Some(rest) => {
+                let left = rest.until.saturating_duration_since(Instant::now());
+                if left.is_zero() || rest.most == 0 {
+                    return Ok(true);
+                }
+                PollTimeout::try_from(left.min(SILENCE)).unwrap_or(PollTimeout::ZERO)
+            }
+        };
+        let mut fds = vec![PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        if rest.is_none() {
+            fds.push(PollFd::new(ended.as_fd(), PollFlags::POLLIN));
+        }
         match poll(&mut fds, timeout) {
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
         }
-        let [readable, has_ended] = fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        let happened = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or_default();
+        let (readable, has_ended) = (happened(0), happened(1));
+        drop(fds);
+        if has_ended {
+            let due = rustix::io::ioctl_fionread(&*pipe)?;
+            let due = usize::try_from(due).unwrap_or(usize::MAX);
+            rest = Some(Rest { due, most: MOST, until: Instant::now() + LONGEST });
+        }
         if readable {
             let read = pipe.read(&mut buffer)?;
             if read == 0 {
-                return Ok(());
+                return Ok(false);
             }
             printed(buffer.get(..read).unwrap_or_default());
             if let Some(rest) = &mut rest {
-                *rest = REST.min(*rest).saturating_sub(read);
+                let others = read.saturating_sub(rest.due);
+                rest.due = rest.due.saturating_sub(read);
+                rest.most = rest.most.saturating_sub(others);
             }
-        }
-        match rest {
-            None if has_ended => rest = Some(REST),
-            Some(_) if !readable => return Ok(()),
-            Some(0) => return Ok(()),
-            _ => {}
+        } else if rest.is_some() && !has_ended {
+            return Ok(true);
         }
     }
 }

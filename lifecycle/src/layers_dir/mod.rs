@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub(crate) use sbom::list as sbom_files;
 pub use sbom::{Sbom, SbomFile};
 
 use crate::beneath::{BeneathError, Directory, Kind};

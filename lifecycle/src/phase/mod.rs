@@ -1,5 +1,7 @@
 //! The phases: each an `Inputs`, a `run`, and an error type with its exit codes.
 
+pub mod build;
+
 /// An error that ends a phase. The exit status comes from one exhaustive match in each implementation.
 pub trait PhaseError: std::error::Error + Send + Sync + 'static {
     /// The exit status: one of [`platform_spec::exit`].
