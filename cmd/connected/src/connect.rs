@@ -102,12 +102,16 @@ fn images(inputs: &Inputs, mut images: Vec<String>) -> Vec<String> {
 }
 
 /// Opens the cache that the platform chose: an image goes before a directory. None is fine.
-pub fn cache<'a>(inputs: &Inputs, connection: &'a Connection, target: &Target) -> Result<Option<Cache<'a>>, ConnectError> {
+pub fn cache<'a>(
+    inputs: &Inputs,
+    connection: &'a Connection,
+    target: &Target,
+) -> Result<Option<Cache<'a>>, ConnectError> {
     if let Some(name) = &inputs.cache_image {
         let delete = !inputs.api.keeps_replaced_cache_image();
         let cache = ImageCache::open(connection.registry.as_ref(), name, target, delete)
             .map_err(|cause| ConnectError::Cache { kind: "image", cause })?;
-        return Ok(Some(Cache::from(cache)));
+        return Ok(Some(Cache::Image(Box::new(cache))));
     }
     let Some(dir) = &inputs.cache_dir else { return Ok(None) };
     let cache = VolumeCache::open(dir).map_err(|cause| ConnectError::Cache { kind: "volume", cause })?;

@@ -1,19 +1,17 @@
 //! What the executables share that reach registries.
 //!
 //! Such a phase may be started as root. What needs root comes first ([`connect`]): credentials are read, volumes are made
-//! the user's, then the process becomes the user. Afterwards [`Connection`] gives the stores, and [`analyze`],
-//! [`restore`] and [`export`] map [`Inputs`] to what each phase may know, run it, and write its files. The creator calls
+//! the user's, then the process becomes the user. Afterwards [`Connection`] gives the stores, and [`restore`]
+//! and [`export`] map [`Inputs`] to what each phase may know, run it, and write its files. The creator calls
 //! the same functions as the single executables do.
 
-mod analyze;
 mod connect;
 mod export;
 mod restore;
 
-pub use analyze::analyze;
-pub use connect::{Connection, ConnectError, connect};
-pub use export::export;
-pub use restore::{refresh, restore};
+pub use connect::{ConnectError, Connection, connect};
+pub use export::{export, require_analyzed};
+pub use restore::{RefreshAnalyzedError, read_analyzed, refresh, restore};
 
 use std::path::PathBuf;
 
@@ -27,7 +25,7 @@ use thiserror::Error;
 
 /// The architecture that this lifecycle was built for, in GOARCH's words: `linux/amd64`.
 pub fn own_arch() -> String {
-    platform_spec::target::Target::of_this_build()
+    format!("linux/{}", lifecycle::target::architecture())
 }
 
 /// Why a file that an earlier phase wrote cannot be used.

@@ -123,12 +123,11 @@ impl Next<'_> {
         if let Some((_, Err(cause))) = pushed.names.pop() {
             return Err(cache.store_error(cause));
         }
-        if let Some(old) =
-            cache.image.as_ref().filter(|old| cache.delete_replaced && old.manifest.digest != pushed.digest)
+        let replaced = cache.image.as_ref().map(|old| old.manifest.digest).filter(|old| *old != pushed.digest);
+        if let Some(replaced) = replaced.filter(|_| cache.delete_replaced)
+            && let Err(error) = cache.store.delete(&cache.name, &replaced)
         {
-            if let Err(error) = cache.store.delete(&cache.name, &old.manifest.digest) {
-                warn!("Unable to delete cache image: {error}");
-            }
+            warn!("Unable to delete cache image: {error}");
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub enum Cache<'a> {
     /// A directory.
     Volume(VolumeCache),
     /// An image in a registry.
-    Image(ImageCache<'a>),
+    Image(Box<ImageCache<'a>>),
 }
 
 /// Why a cache, or a layer of it, cannot be used.

@@ -10,7 +10,7 @@ use super::gather::{Gathered, Kind};
 use super::pack::{Cached, Made};
 use crate::cache::{CacheError, Writer};
 use crate::image::Layer;
-use crate::layer::{Pipeline, Recipe, Want};
+use crate::layer::{Packed, Pipeline, Recipe, Want};
 
 /// Writes the cache's metadata and commits it. A layer that could not be cached is left out, with a warning.
 pub(super) fn finish(
@@ -75,10 +75,9 @@ pub(super) fn finish(
     }
     if let (Writer::Image(next), 0) = (&writer, kept) {
         // An image needs a layer: an empty one.
-        if let Ok(packed) = pipeline.pack(&Recipe::Entries(Vec::new()), Want { blob: true, tar: None }) {
-            if let Some(spool) = packed.blob {
-                next.keep(Layer::packed(packed.diff_id, Arc::new(spool)));
-            }
+        let packed = pipeline.pack(&Recipe::Entries(Vec::new()), Want { blob: true, tar: None });
+        if let Ok(Packed { diff_id, blob: Some(spool), .. }) = packed {
+            next.keep(Layer::packed(diff_id, Arc::new(spool)));
         }
     }
     let buildpacks = (!buildpacks.is_empty()).then_some(buildpacks);

@@ -343,10 +343,10 @@ pub fn run(
             *slot = late.or(slot.take());
         }
     }
-    if let Some(writer) = writer {
-        if let Err(error) = caching::finish(&gathered, &made, writer, &arch, pipeline) {
-            warn!("Failed to export cache: {}", chain(&error));
-        }
+    if let Some(writer) = writer
+        && let Err(error) = caching::finish(&gathered, &made, writer, &arch, pipeline)
+    {
+        warn!("Failed to export cache: {}", chain(&error));
     }
     Ok(report)
 }
