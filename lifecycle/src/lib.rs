@@ -4,7 +4,6 @@
 
 pub mod beneath;
 pub mod buildpack;
-pub mod cache;
 pub mod digest;
 pub mod experimental;
 pub mod file;

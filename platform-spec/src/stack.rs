@@ -1,10 +1,4 @@
-//! `stack.toml`: the run image below Platform API 0.12 (platform.md of 0.11, *stack.toml*).
-//!
-//! ```
-//! use platform_spec::{stack::Stack, text::from_toml};
-//! let stack: Stack = from_toml("[run-image]\nimage = 'example/run'\nmirrors = ['mirror.example.org/run']").unwrap();
-//! assert_eq!(stack.run_image.image, "example/run");
-//! ```
+//! `stack.toml`: the run image below Platform API 0.12 (platform.md, *stack.toml*).
 
 use serde::{Deserialize, Serialize};
 

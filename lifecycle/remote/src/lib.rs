@@ -19,8 +19,16 @@
 //! Stores are lazy: a registry is first spoken to when an image of it is.
 
 mod access;
+mod connect;
+mod credentials;
+mod proxy;
 mod registry;
+mod secret;
+mod tls;
+mod transport;
+mod url;
 
 pub use access::{
-    Access, AccessError, AccessInputs, acquire, open, open_registry, remove_credentials_from_own_environment,
+    Access, AccessError, AccessInputs, acquire, acquire_with, open, open_registry,
+    remove_credentials_from_own_environment,
 };

@@ -1,8 +1,6 @@
 //! The phases: each an `Inputs`, a `run`, and an error type with its exit codes.
 
 pub mod build;
-pub mod export;
-pub mod restore;
 
 /// An error that ends a phase. The exit status comes from one exhaustive match in each implementation.
 pub trait PhaseError: std::error::Error + Send + Sync + 'static {
