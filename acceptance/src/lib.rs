@@ -1,1 +1,21 @@
-//! The harness: drives the executables from outside, ours or another implementation's.
+//! Drives the executables from outside, as a platform does.
+//!
+//! Which executables is said by `LIFECYCLE_DIR` ([`Lifecycle`]), so the same tests run on any lifecycle. A [`Project`] is an app
+//! with its buildpacks and the directories of a build; [`Registry`] is a real registry; [`image`] makes run images and judges
+//! what came out with programs that others wrote: skopeo, umoci, runc, tar.
+//!
+//! Everything here panics with what was run and what it said: a test that cannot do its work fails.
+
+pub mod image;
+mod lifecycle;
+mod project;
+mod registry;
+mod tool;
+
+pub use lifecycle::{Lifecycle, Outcome, Phase};
+pub use project::Project;
+pub use registry::Registry;
+pub use tool::{Tool, samples};
+
+/// The user and the group that phases run as, unless a test says otherwise.
+pub const USER: u32 = 1000;

@@ -1,0 +1,42 @@
+# Start with `make demo`. The executables are left in out/lifecycle, everything else that is made in out too.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# Executables run in images without a libc: everything is linked in. A target that is named keeps the flag from build scripts.
+STATIC := CARGO_TARGET_$(shell echo '$(TARGET)' | tr 'a-z-' 'A-Z_')_RUSTFLAGS='-C target-feature=+crt-static'
+# One package an executable, named as it is; only `lifecycle` has the name of a library.
+EXECUTABLES := $(patsubst cmd/%/src/main.rs,%,$(wildcard cmd/*/src/main.rs))
+PACKAGES := $(patsubst lifecycle,lifecycle-dispatch,$(filter-out launcher,$(EXECUTABLES)))
+RELEASE := $(STATIC) cargo build --locked --release --target $(TARGET)
+
+.PHONY: build lint test demo bench dist compare set-up rust
+
+build: rust
+	$(RELEASE) $(addprefix --package ,$(PACKAGES))
+	# Apart from the others, so that none of their features gets into app images.
+	$(RELEASE) --package launcher
+	rm -rf out/lifecycle
+	mkdir -p out/lifecycle
+	install -m 755 $(addprefix target/$(TARGET)/release/,$(EXECUTABLES)) out/lifecycle
+
+dist: build
+	cargo run --locked --quiet --package dist -- out/lifecycle out
+
+lint: rust
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+
+test: set-up lint dist
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --workspace
+
+demo: set-up dist
+	acceptance/demo.sh
+
+set-up:
+	acceptance/set-up.sh
+
+rust:
+	@command -v cargo rustc > /dev/null || { echo 'Rust is missing: install it from https://rustup.rs' >&2; exit 1; }

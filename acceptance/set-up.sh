@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs what the tests and the demo use, where it is missing: a registry, judges of images, a container runtime,
+# and the programs of which run image and build environment are made. Says what it does.
+set -euo pipefail
+
+# What is looked for, and the Debian package that has it.
+needed=(
+    cc:gcc
+    docker-registry:docker-registry
+    file:file
+    htpasswd:apache2-utils
+    jq:jq
+    runc:runc
+    setpriv:util-linux
+    skopeo:skopeo
+    umoci:umoci
+    /bin/bash-static:bash-static
+    /bin/busybox:busybox-static
+)
+
+missing=()
+for pair in "${needed[@]}"; do
+    command -v "${pair%%:*}" > /dev/null || missing+=("${pair##*:}")
+done
+# busybox has to run where no libc is.
+if [[ -x /bin/busybox ]] && ! file -L /bin/busybox | grep -q 'statically linked'; then
+    missing+=(busybox-static)
+fi
+
+if [[ ${#missing[@]} -gt 0 ]]; then
+    install=(apt-get install --yes --no-install-recommends "${missing[@]}")
+    if ! command -v apt-get > /dev/null || [[ $(id -u) != 0 ]]; then
+        echo "These packages are missing; install them (on Debian, as root: ${install[*]})" >&2
+        exit 1
+    fi
+    echo "+ apt-get update"
+    apt-get update --quiet=2
+    echo "+ ${install[*]}"
+    DEBIAN_FRONTEND=noninteractive "${install[@]}" --quiet=2 > /dev/null
+fi

@@ -1,0 +1,203 @@
+//! The executables that are tested, and running one of them.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::USER;
+
+/// A directory of executables: `LIFECYCLE_DIR`, or where `make build` leaves them.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    directory: PathBuf,
+}
+
+impl Lifecycle {
+    /// The one under test.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there.
+    pub fn under_test() -> Self {
+        let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/lifecycle");
+        let directory = std::env::var_os("LIFECYCLE_DIR").map_or_else(built, PathBuf::from);
+        let directory = directory.canonicalize().unwrap_or_else(|error| {
+            panic!("{}: {error}; `make build` makes the executables", directory.display());
+        });
+        Self { directory }
+    }
+
+    /// Where the executables are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// An executable, to be run as the build image's user with nothing in its environment but `PATH` and the newest Platform
+    /// API.
+    pub fn phase(&self, executable: &str) -> Phase {
+        let mut command = Command::new(self.directory.join(executable));
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("CNB_PLATFORM_API", "0.15").stdin(Stdio::null());
+        Phase { command, user: Some(USER) }
+    }
+}
+
+/// A phase to be run.
+#[derive(Debug)]
+pub struct Phase {
+    command: Command,
+    user: Option<u32>,
+}
+
+impl Phase {
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Removes a variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Sets the Platform API.
+    #[must_use]
+    pub fn api(self, api: &str) -> Self {
+        self.env("CNB_PLATFORM_API", api)
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Adds a flag and its value.
+    #[must_use]
+    pub fn flag(self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut word = OsString::from(format!("-{name}="));
+        word.push(value);
+        self.arg(word)
+    }
+
+    /// Runs it in a directory.
+    #[must_use]
+    pub fn current_dir(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// Runs it as root, as platforms do that mount a daemon's socket or credentials of root's.
+    #[must_use]
+    pub fn as_root(mut self) -> Self {
+        self.user = None;
+        self
+    }
+
+    /// The command, to be started otherwise than by [`Phase::run`].
+    pub fn command(mut self) -> Command {
+        if let Some(user) = self.user {
+            self.command.uid(user).gid(user);
+        }
+        self.command
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn run(self) -> Outcome {
+        let mut command = self.command();
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Outcome::new(format!("{command:?}"), &output)
+    }
+}
+
+/// How a phase ended, and what it printed.
+#[derive(Debug)]
+pub struct Outcome {
+    command: String,
+    /// The exit status; `128 + n` where signal `n` ended it.
+    pub code: i32,
+    /// What it printed to stdout.
+    pub stdout: String,
+    /// What it printed to stderr.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Of a process that has ended.
+    pub fn new(command: String, output: &Output) -> Self {
+        let signal = output.status.signal().map(|signal| 128 + signal);
+        Self {
+            command,
+            code: output.status.code().or(signal).unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Both outputs: where a line is printed differs between lifecycles.
+    pub fn output(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// It ended well.
+    ///
+    /// # Panics
+    ///
+    /// If not.
+    #[must_use]
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        self.ends_with(0)
+    }
+
+    /// It ended with this exit status.
+    ///
+    /// # Panics
+    ///
+    /// If not.
+    #[must_use]
+    #[track_caller]
+    pub fn ends_with(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{}\n{}", self.command, self.stdout, self.stderr);
+        self
+    }
+
+    /// It printed this, on whichever output.
+    ///
+    /// # Panics
+    ///
+    /// If not.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.output().contains(text), "no {text:?} in\n{}\n{}\n{}", self.command, self.stdout, self.stderr);
+        self
+    }
+
+    /// It printed nothing of this.
+    ///
+    /// # Panics
+    ///
+    /// If it did.
+    #[track_caller]
+    pub fn says_no(self, text: &str) -> Self {
+        assert!(!self.output().contains(text), "{text:?} in\n{}\n{}\n{}", self.command, self.stdout, self.stderr);
+        self
+    }
+}

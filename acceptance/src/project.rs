@@ -1,0 +1,170 @@
+//! An app, its buildpacks, and the directories of a build.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, lchown};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::USER;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::tool::{Tool, samples};
+
+/// The directories that a platform makes for a build, all the build user's.
+#[derive(Debug)]
+pub struct Project {
+    directory: TempDir,
+    lifecycle: Lifecycle,
+}
+
+impl Project {
+    /// Without an app and without buildpacks.
+    pub fn empty() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("readable");
+        let project = Self { directory, lifecycle: Lifecycle::under_test() };
+        for name in ["app", "layers", "platform/env", "buildpacks", "cache", "config/env"] {
+            fs::create_dir_all(project.path(name)).expect("created");
+        }
+        project.give_to_user();
+        project
+    }
+
+    /// The sample app, with the buildpacks that build it.
+    pub fn web() -> Self {
+        let project = Self::empty();
+        project.copy_app(&samples("web"));
+        for (id, version) in [("server", "1.2.3"), ("site", "0.1.0")] {
+            project.copy_buildpack(&samples("buildpacks").join(id), &format!("samples/{id}"), version);
+        }
+        project.order(&[&["samples/server@1.2.3", "samples/site@0.1.0"]]);
+        project
+    }
+
+    /// Something in the project's directory: `layers/group.toml`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The lifecycle under test.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Makes everything the build user's.
+    pub fn give_to_user(&self) {
+        give(self.directory.path());
+    }
+
+    /// Writes a file, and the directories above it.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("created");
+        fs::write(&path, content).expect("written");
+        self.give_to_user();
+    }
+
+    /// Reads a file as text.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Reads a TOML file.
+    pub fn toml(&self, name: &str) -> toml::Table {
+        self.read(name).parse().unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Copies an app's files.
+    pub fn copy_app(&self, from: &Path) {
+        copy(from, &self.path("app"));
+        self.give_to_user();
+    }
+
+    /// Copies a buildpack to where the lifecycle looks for it.
+    pub fn copy_buildpack(&self, from: &Path, id: &str, version: &str) {
+        let to = self.buildpack(id, version);
+        fs::create_dir_all(&to).expect("created");
+        copy(from, &to);
+        self.give_to_user();
+    }
+
+    /// Writes a buildpack: what is in its `buildpack.toml` beside `api`, `id` and `version`, and its two programs, in shell.
+    pub fn shell_buildpack(&self, api: &str, id: &str, version: &str, more: &str, detect: &str, build: &str) {
+        let name = format!("buildpacks/{}/{version}", id.replace('/', "_"));
+        let head = format!("api = \"{api}\"\n[buildpack]\nid = \"{id}\"\nversion = \"{version}\"\n{more}\n");
+        self.write(&format!("{name}/buildpack.toml"), head);
+        for (program, text) in [("detect", detect), ("build", build)] {
+            let program = format!("{name}/bin/{program}");
+            self.write(&program, format!("#!/usr/bin/env bash\nset -eu\n{text}\n"));
+            fs::set_permissions(self.path(&program), fs::Permissions::from_mode(0o755)).expect("executable");
+        }
+    }
+
+    fn buildpack(&self, id: &str, version: &str) -> PathBuf {
+        self.path("buildpacks").join(id.replace('/', "_")).join(version)
+    }
+
+    /// Writes `order.toml`: groups of `id@version`, with a `?` behind an optional one.
+    pub fn order(&self, groups: &[&[&str]]) {
+        let mut text = String::new();
+        for group in groups {
+            text += "[[order]]\n";
+            for element in *group {
+                let (element, optional) =
+                    element.strip_suffix('?').map_or((*element, ""), |e| (e, "optional = true\n"));
+                let (id, version) = element.split_once('@').expect("id@version");
+                text += &format!("[[order.group]]\nid = \"{id}\"\nversion = \"{version}\"\n{optional}");
+            }
+        }
+        self.write("order.toml", text);
+    }
+
+    /// A phase with the flags for this project's directories that it has at every Platform API.
+    pub fn phase(&self, executable: &str) -> Phase {
+        let mut phase = self.lifecycle.phase(executable).flag("layers", self.path("layers"));
+        let in_builder = ["detector", "builder", "creator"].contains(&executable);
+        if in_builder {
+            phase = phase.flag("buildpacks", self.path("buildpacks")).flag("platform", self.path("platform"));
+            phase = phase.env("CNB_BUILD_CONFIG_DIR", self.path("config"));
+        }
+        if in_builder || executable == "exporter" {
+            phase = phase.flag("app", self.path("app"));
+        }
+        if ["detector", "creator"].contains(&executable) {
+            phase = phase.flag("order", self.path("order.toml"));
+        }
+        if ["exporter", "creator"].contains(&executable) {
+            phase = phase.flag("launcher", self.lifecycle.directory().join("launcher"));
+        }
+        if ["analyzer", "restorer", "exporter", "creator"].contains(&executable) {
+            phase = phase.flag("uid", USER.to_string()).flag("gid", USER.to_string());
+        }
+        phase
+    }
+
+    /// Forgets what the last build left in the layers directory, as a platform that gives each build a new one.
+    pub fn new_layers(&self) {
+        fs::remove_dir_all(self.path("layers")).expect("removed");
+        fs::create_dir(self.path("layers")).expect("created");
+        self.give_to_user();
+    }
+}
+
+/// Copies what is in a directory, with modes and links.
+fn copy(from: &Path, to: &Path) {
+    Tool::new("cp").args(["--archive", "--no-preserve=ownership"]).args([from.join("."), to.to_owned()]).run();
+}
+
+fn give(path: &Path) {
+    lchown(path, Some(USER), Some(USER))
+        .unwrap_or_else(|error| panic!("{}: {error}; tests run as root", path.display()));
+    if fs::symlink_metadata(path).expect("there").is_dir() {
+        for entry in fs::read_dir(path).expect("listed") {
+            give(&entry.expect("an entry").path());
+        }
+    }
+}
