@@ -14,3 +14,6 @@ pub mod phase;
 pub mod privilege;
 pub mod run_image;
 pub mod target;
+
+#[cfg(test)]
+pub(crate) mod test_log;

@@ -1,7 +1,7 @@
 //! For which machine an image is, and for which machine this program is (platform.md, *Target Data*).
 
 use platform_spec::label;
-use platform_spec::target::{Distro, Target};
+use platform_spec::target::{Distro, Platform, Target};
 use thiserror::Error;
 
 use crate::image::{Config, Image};
@@ -43,19 +43,12 @@ pub fn platform(config: &Config) -> Target {
 
 /// The target of images that are asked for without naming one: the machine for which this program was built.
 pub fn of_this_program() -> Target {
-    Target { os: "linux".to_owned(), arch: architecture().to_owned(), ..Target::default() }
-}
-
-/// The architecture for which this program was built, in GOARCH's words.
-pub fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
-        "powerpc64" => "ppc64",
-        "loongarch64" => "loong64",
-        other => other,
+    let platform = Platform::of_this_program();
+    Target {
+        os: platform.os().to_owned(),
+        arch: platform.arch().to_owned(),
+        variant: platform.variant().to_owned(),
+        ..Target::default()
     }
 }
 

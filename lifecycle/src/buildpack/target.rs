@@ -7,14 +7,13 @@ use std::path::Path;
 
 use platform_spec::api::BuildpackApi;
 use platform_spec::buildpack::{BuildpackStack, BuildpackTarget};
-use platform_spec::target::{Distro, Target};
+use platform_spec::target::{Distro, Platform, Target};
 use platform_spec::text::to_go_json;
 use serde::Serialize;
 use thiserror::Error;
 
 use super::Kind;
 use crate::file::{PathContext, PathError, describe};
-use crate::target::architecture;
 
 /// The targets of a module: what it states, else what its stacks or its executables imply. None is "any".
 pub(super) fn supported(
@@ -75,7 +74,7 @@ pub fn build_target(recorded: Option<&Target>, os_release: &Path) -> Target {
         }
     };
     or_else(&mut target.os, "linux");
-    or_else(&mut target.arch, architecture());
+    or_else(&mut target.arch, Platform::of_this_program().arch());
     if target.distro.is_none() {
         log::info!("target distro name/version labels not found, reading {OS_RELEASE} file");
         target.distro = read_os_release(os_release);
@@ -210,7 +209,11 @@ mod tests {
         ] {
             fs::write(&os_release, text).expect("written");
             let target = build_target(None, &os_release);
-            assert_eq!((target.os.as_str(), target.arch.as_str()), ("linux", architecture()), "{text}");
+            assert_eq!(
+                (target.os.as_str(), target.arch.as_str()),
+                ("linux", Platform::of_this_program().arch()),
+                "{text}"
+            );
             assert_eq!(target.distro, expected, "{text}");
         }
         assert_eq!(build_target(None, &dir.path().join("none")).distro, None);

@@ -3,6 +3,7 @@
 //! Digests are of bytes: the same config by the reference implementation and by us is to have one digest. So objects
 //! are written with the keys that are known in a fixed order, then all others sorted.
 
+use platform_spec::text::to_go_json;
 use serde_json::{Map, Value};
 
 /// How the keys of an object are written.
@@ -65,7 +66,7 @@ fn write_object(out: &mut String, object: &Map<String, Value>, schema: &'static 
     let mut key = |out: &mut String, name: &str| {
         out.push(separator);
         separator = ',';
-        out.push_str(&plain(&Value::from(name)));
+        out.push_str(&to_go_json(name));
         out.push(':');
     };
     for known in schema.keys {
@@ -87,7 +88,7 @@ fn write_object(out: &mut String, object: &Map<String, Value>, schema: &'static 
     for (name, value) in object {
         if !schema.keys.iter().any(|known| known.name == name) {
             key(out, name);
-            out.push_str(&plain(value));
+            out.push_str(&to_go_json(value));
         }
     }
     if separator == '{' {
@@ -109,24 +110,8 @@ fn write_value(out: &mut String, value: &Value, schema: Option<&'static Schema>)
             }
             out.push(']');
         }
-        (value, _) => out.push_str(&plain(value)),
+        (value, _) => out.push_str(&to_go_json(value)),
     }
-}
-
-/// What needs no order of its own. The escaped characters occur inside strings only.
-fn plain(value: &Value) -> String {
-    let mut text = String::new();
-    for c in value.to_string().chars() {
-        match c {
-            '<' => text.push_str("\\u003c"),
-            '>' => text.push_str("\\u003e"),
-            '&' => text.push_str("\\u0026"),
-            '\u{2028}' => text.push_str("\\u2028"),
-            '\u{2029}' => text.push_str("\\u2029"),
-            other => text.push(other),
-        }
-    }
-    text
 }
 
 /// Whether Go's `omitempty` would leave the value out.

@@ -84,6 +84,14 @@ impl MemoryStore {
         Ok(digest)
     }
 
+    /// Puts a blob into a repository.
+    pub fn insert_blob(&self, name: &str, bytes: Vec<u8>) -> Result<Digest, StoreError> {
+        let (reference, digest) = (parse(name)?, Digest::of(&bytes));
+        let mut content = self.content();
+        content.repositories.entry(reference.repository_name()).or_default().blobs.insert(digest, bytes);
+        Ok(digest)
+    }
+
     /// Forgets a blob of a repository, as a registry's garbage collection might.
     pub fn lose(&self, name: &str, blob: &Digest) -> Result<(), StoreError> {
         let reference = parse(name)?;

@@ -1,5 +1,6 @@
 //! The phases: each an `Inputs`, a `run`, and an error type with its exit codes.
 
+pub mod analyze;
 pub mod build;
 
 /// An error that ends a phase. The exit status comes from one exhaustive match in each implementation.
