@@ -4,6 +4,7 @@
 
 pub mod beneath;
 pub mod buildpack;
+pub mod cache;
 pub mod digest;
 pub mod experimental;
 pub mod file;

@@ -1,4 +1,32 @@
-//! `analyzed.toml` (platform.md, *analyzed.toml*).
+//! `analyzed.toml` (platform.md, *analyzed.toml*): what the analyzer found, and the restorer adds to.
+//!
+//! ```
+//! use platform_spec::{analyzed::Analyzed, text::{from_toml, to_toml}};
+//! let text = r#"[image]
+//!   reference = "example/app@sha256:1"
+//!
+//! [metadata]
+//!   [metadata.config]
+//!     sha = ""
+//!   [metadata.launcher]
+//!     sha = "sha256:2"
+//!   [metadata.process-types]
+//!     sha = ""
+//!   [metadata.run-image]
+//!     top-layer = "sha256:3"
+//!     reference = "example/run@sha256:4"
+//!
+//! [run-image]
+//!   reference = "example/run@sha256:4"
+//!   image = "example/run"
+//!   [run-image.target]
+//!     os = "linux"
+//!     arch = "amd64"
+//! "#;
+//! let analyzed: Analyzed = from_toml(text).unwrap();
+//! assert_eq!(analyzed.metadata.launcher.sha, "sha256:2");
+//! assert_eq!(to_toml(&analyzed), text);
+//! ```
 
 use serde::{Deserialize, Serialize};
 

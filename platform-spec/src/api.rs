@@ -1,6 +1,13 @@
 //! API versions, in order, and each one's *named abilities*.
 //!
 //! Code asks `api.has_layout()`, never `api >= 0.12`: what differs between versions is in this one table.
+//!
+//! ```
+//! use platform_spec::api::PlatformApi;
+//! let api = PlatformApi::parse(Some("0.12")).unwrap();
+//! assert!(api.has_layout() && !api.has_exec_env());
+//! assert!(PlatformApi::parse(Some("0.6")).is_err());
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -222,4 +229,78 @@ abilities! { BuildpackApi:
     takes_stacks_for_targets from 10;
     /// `CNB_EXEC_ENV`, `exec-env` of buildpacks and processes.
     has_exec_env from 12;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_parsed_as_the_specification_and_the_reference_do() {
+        for (text, version) in [
+            ("0.15", Some((0, 15))),
+            ("v0.15", Some((0, 15))),
+            ("1", Some((1, 0))),
+            ("1.", Some((1, 0))),
+            ("v1.2", Some((1, 2))),
+            ("00.07", Some((0, 7))),
+            ("", None),
+            ("v", None),
+            (".7", None),
+            ("0.15.0", None),
+            ("0.x", None),
+            ("-1", None),
+            ("+0.7", None),
+            (" 0.7", None),
+            ("0.7\n", None),
+            ("0.99999999999999999999", None),
+            ("latest", None),
+        ] {
+            assert_eq!(text.parse::<Version>().ok().map(|found| (found.major, found.minor)), version, "{text:?}");
+        }
+        assert_eq!(Version { major: 0, minor: 7 }.to_string(), "0.7");
+    }
+
+    #[test]
+    fn platform_apis_that_cannot_be_used_are_named() {
+        for version in PLATFORM {
+            assert_eq!(PlatformApi::parse(Some(&version.to_string())).map(PlatformApi::version), Ok(*version));
+        }
+        for text in ["0.6", "0.16", "0", "1.0", "1"] {
+            let error = PlatformApi::parse(Some(text)).expect_err(text);
+            assert_eq!(
+                error.to_string(),
+                format!("set platform API: platform API version '{text}' is incompatible with the lifecycle")
+            );
+        }
+        for unset in [None, Some(""), Some(" \t")] {
+            assert_eq!(PlatformApi::parse(unset), Err(PlatformApiError::Unset));
+        }
+        assert_eq!(PlatformApi::parse(Some("bad")).expect_err("bad").to_string(), "parse platform API 'bad'");
+    }
+
+    #[test]
+    fn buildpack_apis_that_cannot_be_used_are_named() {
+        for version in BUILDPACK {
+            assert_eq!(BuildpackApi::parse(&version.to_string(), "").map(BuildpackApi::version), Ok(*version));
+        }
+        for (text, error) in [
+            ("", "parse buildpack API '<nil>' for buildpack 'a@1'"),
+            ("bad", "parse buildpack API 'bad' for buildpack 'a@1'"),
+            ("0.6", "set API for buildpack 'a@1': buildpack API version '0.6' is incompatible with the lifecycle"),
+            ("0.13", "set API for buildpack 'a@1': buildpack API version '0.13' is incompatible with the lifecycle"),
+        ] {
+            assert_eq!(BuildpackApi::parse(text, "buildpack 'a@1'").expect_err(text).to_string(), error);
+        }
+    }
+
+    #[test]
+    fn abilities_begin_with_their_version() {
+        let platform = |text| PlatformApi::parse(Some(text)).expect("supported");
+        assert!(!platform("0.9").has_command_array() && platform("0.10").has_command_array());
+        assert!(!platform("0.11").has_layout() && platform("0.12").has_layout());
+        let buildpack = |text| BuildpackApi::parse(text, "").expect("supported");
+        assert!(!buildpack("0.8").has_command_array() && buildpack("0.9").has_command_array());
+        assert!(!buildpack("0.11").has_exec_env() && buildpack("0.12").has_exec_env());
+    }
 }

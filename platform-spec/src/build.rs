@@ -1,4 +1,10 @@
 //! `build.toml` (buildpack.md, *build.toml*).
+//!
+//! ```
+//! use platform_spec::{build::Build, text::from_toml};
+//! let build: Build = from_toml("[[unmet]]\nname = 'ruby'").unwrap();
+//! assert_eq!(build.unmet[0].name, "ruby");
+//! ```
 
 use serde::Deserialize;
 

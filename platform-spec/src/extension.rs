@@ -1,4 +1,12 @@
 //! `extension.toml` and `extend-config.toml` (image_extension.md).
+//!
+//! ```
+//! use platform_spec::{extension::{ExtendConfig, Extension}, text::from_toml};
+//! let extension: Extension = from_toml("api = '0.10'\n[extension]\nid = 'curl'\nversion = '0.0.1'").unwrap();
+//! assert_eq!(extension.extension.id.as_str(), "curl");
+//! let config: ExtendConfig = from_toml("[[build.args]]\nname = 'some_arg'\nvalue = 'some-arg-build-value'").unwrap();
+//! assert_eq!((config.build.args.len(), config.run.args.len()), (1, 0));
+//! ```
 
 use serde::Deserialize;
 

@@ -1,4 +1,12 @@
 //! `group.toml`: the buildpacks and extensions that take part (platform.md, *group.toml*).
+//!
+//! ```
+//! use platform_spec::{group::Group, text::{from_toml, to_toml}};
+//! let text = "[[group]]\n  id = \"example/ruby\"\n  version = \"1.2.3\"\n  api = \"0.12\"\n";
+//! let group: Group = from_toml(text).unwrap();
+//! assert_eq!(group.group[0].full_name(), "example/ruby@1.2.3");
+//! assert_eq!(to_toml(&group), text);
+//! ```
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,22 @@
 //! `launch.toml` (buildpack.md, *launch.toml*).
+//!
+//! ```
+//! use platform_spec::{launch::Launch, text::from_toml};
+//! let launch: Launch = from_toml(r#"
+//! [[labels]]
+//! key = "org.example.framework"
+//! value = "rack"
+//! [[processes]]
+//! type = "web"
+//! command = ["rackup"]
+//! args = ["-p", "8080"]
+//! default = true
+//! [[slices]]
+//! paths = ["public/*"]
+//! "#).unwrap();
+//! assert_eq!(launch.processes[0].command.as_ref().unwrap().entries(), ["rackup"]);
+//! assert_eq!(launch.slices[0].globs(), ["public/*"]);
+//! ```
 
 use std::fmt;
 
@@ -158,4 +176,58 @@ pub fn legacy_sbom(entries: &[BomEntry]) -> Result<String, NotJson> {
     }
     let content = if entries.is_empty() { "null".to_owned() } else { to_go_json(entries) };
     Ok(content + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::from_toml;
+
+    #[test]
+    fn what_is_missing_is_told_from_what_is_empty() {
+        let launch: Launch =
+            from_toml("[[processes]]\n[[processes]]\nargs = []\n[[slices]]\n[[slices]]\npaths = []").expect("TOML");
+        assert_eq!(launch.processes[0], LaunchProcess::default());
+        assert_eq!(launch.processes[1].args, Some(Vec::new()));
+        assert_eq!((&launch.slices[0].paths, &launch.slices[1].paths), (&None, &Some(Vec::new())));
+    }
+
+    #[test]
+    fn bad_input_is_named() {
+        for (text, error) in [
+            ("processes = {}", "line 1, column 13: key 'processes': expected an array, found a table"),
+            ("[[processes]]\ntype = 1", "line 2, column 8: key 'processes.type': expected a string, found integer `1`"),
+            (
+                "[[processes]]\ncommand = true",
+                "line 2, column 11: key 'processes.command': expected a string or an array of strings, found boolean `true`",
+            ),
+            (
+                "[[processes]]\nargs = 'x'",
+                "line 2, column 8: key 'processes.args': expected an array, found string \"x\"",
+            ),
+            (
+                "[[processes]]\ndefault = 1",
+                "line 2, column 11: key 'processes.default': expected a boolean, found integer `1`",
+            ),
+            ("[[labels]]\nvalue = 'x'", "line 1, column 1: key 'labels': the key 'key' is missing"),
+            ("[[slices]]\npaths = [1]", "line 2, column 10: key 'slices.paths': expected a string, found integer `1`"),
+        ] {
+            assert_eq!(from_toml::<Launch>(text).expect_err(text).to_string(), error);
+        }
+    }
+
+    /// It is in the SBOM layer, so its bytes decide a diffID. Made by the reference.
+    #[test]
+    fn the_legacy_sbom_is_the_reference_s() {
+        let text = "[[bom]]\nname = '<gem>'\nmetadata = { b = 1.0, a = 2020-01-01 }\n[[bom]]\nname = 'bare'";
+        let mut launch: Launch = from_toml(text).expect("TOML");
+        for entry in &mut launch.bom {
+            entry.buildpack = BomBuildpack { id: "example/ruby".to_owned(), version: "1.2.3".to_owned() };
+        }
+        let json = r#"[{"name":"\u003cgem\u003e","metadata":{"a":"2020-01-01T00:00:00Z","b":1},"buildpack":{"id":"example/ruby","version":"1.2.3"}},{"name":"bare","metadata":null,"buildpack":{"id":"example/ruby","version":"1.2.3"}}]"#;
+        assert_eq!(legacy_sbom(&launch.bom), Ok(format!("{json}\n")));
+        assert_eq!(legacy_sbom(&[]), Ok("null\n".to_owned()));
+        let launch: Launch = from_toml("[[bom]]\nmetadata.x = inf").expect("TOML");
+        assert_eq!(legacy_sbom(&launch.bom).expect_err("inf").key, "x");
+    }
 }

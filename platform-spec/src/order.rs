@@ -1,4 +1,24 @@
 //! `order.toml`: groups of buildpacks to try (platform.md, *order.toml*).
+//!
+//! ```
+//! use platform_spec::{order::Order, text::from_toml};
+//! let order: Order = from_toml(r#"
+//! [[order]]
+//! [[order.group]]
+//! id = "example/ruby"
+//! version = "1.2.3"
+//! [[order.group]]
+//! id = "example/procfile"
+//! version = "1.0.0"
+//! optional = true
+//! [[order-extensions]]
+//! [[order-extensions.group]]
+//! id = "example/curl"
+//! version = "0.0.1"
+//! "#).unwrap();
+//! assert!(!order.order[0].group[0].optional && order.order[0].group[1].optional);
+//! assert_eq!(order.order_extensions[0].group[0].full_name(), "example/curl@0.0.1");
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -42,5 +62,34 @@ impl OrderElement {
     /// `id@version`, as messages name it.
     pub fn full_name(&self) -> String {
         format!("{}@{}", self.id, self.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::from_toml;
+
+    #[test]
+    fn bad_input_is_named() {
+        for (text, error) in [
+            ("order = 'x'", "line 1, column 9: key 'order': expected an array, found string \"x\""),
+            ("order = ['x']", "line 1, column 10: key 'order': expected a table, found string \"x\""),
+            ("[[order]]\ngroup = {}", "line 2, column 9: key 'order.group': expected an array, found a table"),
+            (
+                "[[order]]\n[[order.group]]\nid = 'a'",
+                "line 2, column 1: key 'order.group': the key 'version' is missing",
+            ),
+            (
+                "[[order]]\n[[order.group]]\nid = 'a/..'\nversion = '1'",
+                "line 3, column 6: key 'order.group.id': invalid buildpack id \"a/..\": '.' and '..' are not allowed",
+            ),
+            (
+                "[[order]]\n[[order.group]]\nid = 'a'\nversion = '/1'",
+                "line 4, column 11: key 'order.group.version': invalid version \"/1\": it contains '/'",
+            ),
+        ] {
+            assert_eq!(from_toml::<Order>(text).expect_err(text).to_string(), error);
+        }
     }
 }

@@ -1,4 +1,32 @@
 //! The build plan: `plan.toml` of the platform, and what one `bin/detect` writes (buildpack.md, *Build Plan*).
+//!
+//! ```
+//! use platform_spec::{plan::{DetectPlan, Plan}, text::{from_toml, to_toml}};
+//! let detected: DetectPlan = from_toml(r#"
+//! [[provides]]
+//! name = "ruby"
+//! [[or]]
+//! [[or.requires]]
+//! name = "ruby"
+//! [or.requires.metadata]
+//! version = "3.*"
+//! "#).unwrap();
+//! assert_eq!((detected.provides.len(), detected.or[0].requires.len()), (1, 1));
+//!
+//! let text = r#"[[entries]]
+//!
+//!   [[entries.providers]]
+//!     id = "example/ruby"
+//!     version = "1.2.3"
+//!
+//!   [[entries.requires]]
+//!     name = "ruby"
+//!     [entries.requires.metadata]
+//!       version = "3.*"
+//! "#;
+//! let plan: Plan = from_toml(text).unwrap();
+//! assert_eq!(to_toml(&plan), text);
+//! ```
 
 use serde::{Deserialize, Serialize};
 

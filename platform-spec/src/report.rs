@@ -1,4 +1,16 @@
-//! `report.toml` (platform.md, *report.toml*).
+//! `report.toml` (platform.md, *report.toml*): what was exported. Platforms look for the one line `digest = "…"`.
+//!
+//! ```
+//! use platform_spec::{report::Report, text::{from_toml, to_toml}};
+//! let text = r#"[image]
+//!   tags = ["example/app:latest"]
+//!   digest = "sha256:1"
+//!   manifest-size = 1138
+//! "#;
+//! let report: Report = from_toml(text).unwrap();
+//! assert_eq!(report.image.manifest_size, Some(1138));
+//! assert_eq!(to_toml(&report), text);
+//! ```
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,10 @@
 //! `run.toml`: run images and their mirrors (platform.md, *run.toml*).
+//!
+//! ```
+//! use platform_spec::{run::Run, text::from_toml};
+//! let run: Run = from_toml("[[images]]\nimage = 'example/run'\nmirrors = ['mirror.example.org/run']").unwrap();
+//! assert_eq!(run.images[0].mirrors, ["mirror.example.org/run"]);
+//! ```
 
 use serde::{Deserialize, Serialize};
 

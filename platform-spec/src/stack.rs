@@ -1,4 +1,10 @@
-//! `stack.toml`: the run image below Platform API 0.12 (platform.md, *stack.toml*).
+//! `stack.toml`: the run image below Platform API 0.12 (platform.md of 0.11, *stack.toml*).
+//!
+//! ```
+//! use platform_spec::{stack::Stack, text::from_toml};
+//! let stack: Stack = from_toml("[run-image]\nimage = 'example/run'\nmirrors = ['mirror.example.org/run']").unwrap();
+//! assert_eq!(stack.run_image.image, "example/run");
+//! ```
 
 use serde::{Deserialize, Serialize};
 

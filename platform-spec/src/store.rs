@@ -1,4 +1,10 @@
 //! `store.toml`: what a buildpack keeps from build to build (buildpack.md, *store.toml*).
+//!
+//! ```
+//! use platform_spec::{store::Store, text::{from_toml, to_toml}};
+//! let store: Store = from_toml("metadata.installed = ['ruby']").unwrap();
+//! assert_eq!(to_toml(&store), "[metadata]\n  installed = [\"ruby\"]\n");
+//! ```
 
 use serde::{Deserialize, Serialize};
 

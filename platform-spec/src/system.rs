@@ -1,4 +1,15 @@
 //! `system.toml`: buildpacks that every group begins or ends with (platform.md, *system.toml*).
+//!
+//! ```
+//! use platform_spec::{system::SystemFile, text::from_toml};
+//! let system = from_toml::<SystemFile>(r#"
+//! [[system.pre.buildpacks]]
+//! id = "example/certificates"
+//! version = "1.2.3"
+//! optional = true
+//! "#).unwrap().system;
+//! assert!(system.pre.buildpacks[0].optional && system.post.buildpacks.is_empty());
+//! ```
 
 use serde::Deserialize;
 

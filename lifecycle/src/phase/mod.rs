@@ -2,6 +2,8 @@
 
 pub mod analyze;
 pub mod build;
+pub mod export;
+pub mod restore;
 
 /// An error that ends a phase. The exit status comes from one exhaustive match in each implementation.
 pub trait PhaseError: std::error::Error + Send + Sync + 'static {

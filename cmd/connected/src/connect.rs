@@ -1,0 +1,127 @@
+//! From root, or from the user, to stores.
+
+use std::path::Path;
+
+use lifecycle::cache::{Cache, CacheError, ImageCache, VolumeCache};
+use lifecycle::image::Store;
+use lifecycle::layer::Pipeline;
+use lifecycle::phase::PhaseError;
+use lifecycle::privilege::{PrivilegeError, become_user, ensure_owner, hide_memory};
+use lifecycle_cmd::Inputs;
+use lifecycle_remote::{
+    AccessError, AccessInputs, acquire, open, open_registry, remove_credentials_from_own_environment,
+};
+use platform_spec::exit;
+use platform_spec::run::Run;
+use platform_spec::stack::Stack;
+use platform_spec::target::Target;
+use tempfile::TempDir;
+use thiserror::Error;
+
+use crate::ReadError;
+
+/// Why a phase cannot reach what it needs.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// Credentials.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Volumes and the user.
+    #[error("chown volumes")]
+    Owner(#[source] PrivilegeError),
+    /// The user.
+    #[error(transparent)]
+    User(PrivilegeError),
+    /// The cache.
+    #[error("create {kind} cache")]
+    Cache {
+        /// `volume` or `image`.
+        kind: &'static str,
+        /// Why.
+        #[source]
+        cause: CacheError,
+    },
+}
+
+impl PhaseError for ConnectError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Access(_) | Self::Owner(_) | Self::User(_) | Self::Cache { .. } => exit::GENERIC,
+        }
+    }
+}
+
+/// What a phase reaches.
+pub struct Connection {
+    /// App and run images: a registry, or an OCI layout.
+    pub images: Box<dyn Store>,
+    /// Registries: cache images are never in a layout.
+    pub registry: Box<dyn Store>,
+}
+
+/// Reads the credentials for all images that the phase may touch (`more` beside those that the inputs name), makes the
+/// directories of `volumes` the user's, and becomes the user.
+pub fn connect<'a>(
+    inputs: &Inputs,
+    more: Vec<String>,
+    volumes: impl IntoIterator<Item = &'a Path>,
+) -> Result<Connection, ConnectError> {
+    log::debug!("Ensuring privileges...");
+    let access = acquire(&AccessInputs {
+        images: images(inputs, more),
+        insecure_registries: inputs.insecure_registries.clone(),
+        layout_dir: inputs.layout.clone(),
+    })?;
+    // Not needed any more, and nobody's business: this process may start buildpacks.
+    remove_credentials_from_own_environment();
+    ensure_owner(inputs.user, volumes).map_err(ConnectError::Owner)?;
+    become_user(inputs.user).map_err(ConnectError::User)?;
+    hide_memory().map_err(ConnectError::User)?;
+    log::debug!("Executing command...");
+    Ok(Connection { images: open(&access), registry: open_registry(&access) })
+}
+
+/// Every image that the phase may touch: whom a credential helper is asked for.
+fn images(inputs: &Inputs, mut images: Vec<String>) -> Vec<String> {
+    let named = [&inputs.previous_image, &inputs.run_image, &inputs.build_image, &inputs.cache_image];
+    images.extend(named.into_iter().flatten().cloned());
+    images.push(inputs.image.clone());
+    images.extend(inputs.tags.iter().cloned());
+    if inputs.run_image.is_none() {
+        // Broken files are reported where they are needed.
+        let run: Option<Run> = lifecycle::file::load(&inputs.run).ok();
+        let stack: Option<Stack> = lifecycle::file::load(&inputs.stack).ok();
+        let known = run.into_iter().flat_map(|run| run.images).chain(stack.map(|stack| stack.run_image));
+        for image in known {
+            images.push(image.image);
+            images.extend(image.mirrors);
+        }
+    }
+    images.retain(|image| !image.is_empty());
+    images
+}
+
+/// Opens the cache that the platform chose: an image goes before a directory. None is fine.
+pub fn cache<'a>(
+    inputs: &Inputs,
+    connection: &'a Connection,
+    target: &Target,
+) -> Result<Option<Cache<'a>>, ConnectError> {
+    if let Some(name) = &inputs.cache_image {
+        let delete = !inputs.api.keeps_replaced_cache_image();
+        let cache = ImageCache::open(connection.registry.as_ref(), name, target, delete)
+            .map_err(|cause| ConnectError::Cache { kind: "image", cause })?;
+        return Ok(Some(Cache::Image(Box::new(cache))));
+    }
+    let Some(dir) = &inputs.cache_dir else { return Ok(None) };
+    let cache = VolumeCache::open(dir).map_err(|cause| ConnectError::Cache { kind: "volume", cause })?;
+    Ok(Some(Cache::Volume(cache)))
+}
+
+/// A pipeline, and the temporary directory that it spools to: kept by the caller, removed in the end.
+pub fn pipeline() -> Result<(Pipeline, TempDir), ReadError> {
+    let failed = |error| ReadError::Temp(std::env::temp_dir(), error);
+    let temp = tempfile::Builder::new().prefix("lifecycle.layers.").tempdir().map_err(failed)?;
+    let pipeline = Pipeline::new(temp.path()).map_err(failed)?;
+    Ok((pipeline, temp))
+}

@@ -1,0 +1,62 @@
+//! The exporter's part.
+
+use lifecycle::file::{load_hostile, load_if_there, write_whole};
+use lifecycle::layer::Owner;
+use lifecycle::phase::export::{self, ExportError};
+use lifecycle::{run_image, target};
+use lifecycle_cmd::{Failure, Inputs, VERSION};
+use platform_spec::analyzed::Analyzed;
+use platform_spec::group::Group;
+use platform_spec::label::Launcher;
+use platform_spec::project_metadata::ProjectMetadata;
+use platform_spec::text::to_toml;
+
+use crate::connect::{self, Connection};
+use crate::{ReadError, own_arch};
+
+/// Reads `analyzed.toml`, and checks that there is a run image to export to.
+pub fn require_analyzed(inputs: &Inputs) -> Result<Analyzed, Failure> {
+    let analyzed = load_hostile(&inputs.analyzed).map_err(ReadError::Analyzed)?;
+    export::check(&analyzed)?;
+    Ok(analyzed)
+}
+
+/// Exports the app image and the cache, and writes `report.toml`.
+pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Connection) -> Result<(), Failure> {
+    let project: Option<ProjectMetadata> = load_if_there(&inputs.project_metadata).map_err(ReadError::Project)?;
+    if project.is_none() {
+        log::debug!(
+            "No project metadata found at path {:?}, project metadata will not be exported",
+            inputs.project_metadata
+        );
+    }
+    let has_extensions = !group.group_extensions.is_empty();
+    let run_image = run_image::for_export(inputs.api, &inputs.run, &inputs.stack, &analyzed, has_extensions)?;
+    let found = analyzed.run_image.as_ref().and_then(|image| image.target.clone());
+    let cache = connect::cache(inputs, connection, &found.unwrap_or_else(target::of_this_program))?;
+    let (pipeline, _temp) = connect::pipeline()?;
+    let phase = export::Inputs {
+        api: inputs.api,
+        buildpacks: group.group,
+        analyzed,
+        app_dir: inputs.app.clone(),
+        layers_dir: inputs.layers.clone(),
+        owner: Owner { uid: inputs.user.uid, gid: inputs.user.gid },
+        launcher: inputs.launcher.clone(),
+        launcher_sbom_dir: inputs.launcher_sbom.clone(),
+        launcher_metadata: Launcher { version: VERSION.to_owned(), ..Launcher::default() },
+        default_process_type: inputs.process_type.clone(),
+        exec_env: inputs.exec_env.clone(),
+        run_image,
+        project_metadata: project.unwrap_or_default(),
+        output: inputs.image.clone(),
+        additional_tags: inputs.tags.clone(),
+        created: inputs.source_date_epoch,
+        layout: inputs.layout.is_some(),
+        parallel: inputs.parallel,
+        own_arch: own_arch(),
+    };
+    let report = export::run(&phase, connection.images.as_ref(), cache, &pipeline)?;
+    write_whole(&inputs.report, to_toml(&report).as_bytes()).map_err(ExportError::Report)?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! A cache image: an ordinary OCI image whose layers are the cached layers and whose label says whose they are.
+
+use std::io::Read;
+
+use log::{debug, info, warn};
+use platform_spec::label::{CACHE_METADATA, CacheMetadata};
+use platform_spec::target::Target;
+
+use super::CacheError;
+use crate::digest::Digest;
+use crate::image::{Draft, Image, Layer, Store, StoreError};
+
+/// A cache image, opened; also where the next one will be.
+pub struct ImageCache<'a> {
+    store: &'a dyn Store,
+    name: String,
+    /// The image that is there, if it can be used.
+    image: Option<Image>,
+    metadata: CacheMetadata,
+    /// Whether an image that the next generation replaces is deleted (Platform API below 0.13).
+    delete_replaced: bool,
+}
+
+/// The next generation of a cache image.
+pub struct Next<'a> {
+    cache: &'a ImageCache<'a>,
+    push: Box<dyn crate::image::Push + 'a>,
+    arch: String,
+    layers: std::sync::Mutex<Vec<Layer>>,
+}
+
+impl<'a> ImageCache<'a> {
+    /// Opens the cache image `name`. One that is not there, is corrupt, or says nothing that we understand is empty.
+    pub fn open(store: &'a dyn Store, name: &str, target: &Target, delete_replaced: bool) -> Result<Self, CacheError> {
+        let image = match store.open(name, target) {
+            Ok(image) => Some(image),
+            Err(StoreError::Corrupt { reason, .. }) => {
+                info!("Ignoring cache image {name:?} because it was corrupt");
+                debug!("{name}: {reason}");
+                None
+            }
+            Err(error) if error.counts_as_absent() => {
+                if !matches!(error, StoreError::NotFound { .. }) {
+                    warn!("Using an empty cache: {error}");
+                }
+                None
+            }
+            Err(cause) => return Err(CacheError::Store { name: name.to_owned(), cause }),
+        };
+        let label = image.as_ref().and_then(|image| image.config.label(CACHE_METADATA).map(str::to_owned));
+        let metadata = label.map(|label| super::parse_metadata(label.as_bytes())).unwrap_or_default();
+        Ok(Self { store, name: name.to_owned(), image, metadata, delete_replaced })
+    }
+
+    /// What it holds.
+    pub fn metadata(&self) -> &CacheMetadata {
+        &self.metadata
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.metadata = CacheMetadata::default();
+    }
+
+    /// The architecture that its config names, `linux/arm64`.
+    pub(super) fn config_arch(&self) -> Option<String> {
+        let config = &self.image.as_ref()?.config;
+        let arch = Some(config.architecture()).filter(|arch| !arch.is_empty())?;
+        Some(format!("{}/{arch}", config.os()))
+    }
+
+    /// The layer with a diffID, if the cache has it.
+    pub fn layer(&self, diff_id: &Digest) -> Option<&Layer> {
+        self.image.as_ref()?.layer(diff_id)
+    }
+
+    pub(super) fn read(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, CacheError> {
+        let layer = self.layer(diff_id).ok_or(CacheError::Missing(*diff_id))?;
+        self.store.read_blob(layer).map_err(|cause| match cause {
+            StoreError::BlobNotFound { .. } => CacheError::Missing(*diff_id),
+            cause => CacheError::Store { name: self.name.clone(), cause },
+        })
+    }
+
+    pub(super) fn begin(&self, arch: &str) -> Result<Next<'_>, CacheError> {
+        let push = self.store.push(&self.name, &[]).map_err(|cause| self.store_error(cause))?;
+        Ok(Next { cache: self, push, arch: arch.to_owned(), layers: std::sync::Mutex::default() })
+    }
+
+    fn store_error(&self, cause: StoreError) -> CacheError {
+        CacheError::Store { name: self.name.clone(), cause }
+    }
+}
+
+impl Next<'_> {
+    /// The layer with a diffID in the cache image that is being replaced.
+    pub fn old_layer(&self, diff_id: &Digest) -> Option<Layer> {
+        self.cache.layer(diff_id).cloned()
+    }
+
+    /// Sends a layer. May be called from several threads; the order of layers is [`Next::keep`]'s.
+    pub fn send(&self, layer: &Layer) -> Result<(), CacheError> {
+        self.push.layer(layer).map_err(|cause| self.cache.store_error(cause))
+    }
+
+    /// Puts a layer on top of those kept so far; the same layer twice is kept once.
+    pub fn keep(&self, layer: Layer) {
+        let mut layers = self.layers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !layers.iter().any(|kept| kept.diff_id == layer.diff_id) {
+            layers.push(layer);
+        }
+    }
+
+    pub(super) fn commit(self, metadata: &CacheMetadata) -> Result<(), CacheError> {
+        let cache = self.cache;
+        let (os, arch) = self.arch.split_once('/').unwrap_or(("linux", ""));
+        let label = platform_spec::text::to_go_json(metadata);
+        let mut draft = Draft::empty(os, arch, "").edit(|config| config.set_label(CACHE_METADATA, &label));
+        for layer in self.layers.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            draft = draft.with_layer(layer, "");
+        }
+        let image = draft.finish().map_err(|cause| CacheError::Draft { name: cache.name.clone(), cause })?;
+        let mut pushed = self.push.finish(&image).map_err(|cause| cache.store_error(cause))?;
+        if let Some((_, Err(cause))) = pushed.names.pop() {
+            return Err(cache.store_error(cause));
+        }
+        let replaced = cache.image.as_ref().map(|old| old.manifest.digest).filter(|old| *old != pushed.digest);
+        if let Some(replaced) = replaced.filter(|_| cache.delete_replaced)
+            && let Err(error) = cache.store.delete(&cache.name, &replaced)
+        {
+            warn!("Unable to delete cache image: {error}");
+        }
+        Ok(())
+    }
+}

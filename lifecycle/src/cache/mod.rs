@@ -1,0 +1,149 @@
+//! Caches of layers between builds: a directory or an image.
+//!
+//! A [`Cache`] is opened once and says what it holds ([`Cache::metadata`]); layers are read from it by diffID. A
+//! [`Writer`] makes the next generation beside the old one and swaps it in at [`Writer::commit`], so that a reader,
+//! and a run that is killed, sees the old cache or the new one, whole.
+//!
+//! Both formats are shared with other implementations. Beside what they know, ours records the architecture that the
+//! layers are for; a cache of another architecture counts as empty.
+
+mod image;
+mod volume;
+
+pub use image::ImageCache;
+pub use volume::VolumeCache;
+
+use std::io::Read;
+
+use log::{debug, warn};
+use platform_spec::label::{BuildpackLayers, CacheMetadata};
+use thiserror::Error;
+
+use crate::digest::Digest;
+use crate::file::PathError;
+use crate::image::StoreError;
+
+/// A cache that was opened for reading.
+pub enum Cache<'a> {
+    /// A directory.
+    Volume(VolumeCache),
+    /// An image in a registry.
+    Image(Box<ImageCache<'a>>),
+}
+
+/// Why a cache, or a layer of it, cannot be used.
+#[derive(Debug, Error)]
+pub enum CacheError {
+    /// The layer is not there, or cannot be read: it is skipped, and the build goes on.
+    #[error("failed to find cache layer with SHA '{0}'")]
+    Missing(Digest),
+    /// The layer may not be read: it is skipped, and the build goes on.
+    #[error("failed to read cache layer with SHA '{0}' due to insufficient permissions")]
+    Permission(Digest),
+    /// A file of the cache directory.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The registry of the cache image.
+    #[error("access cache image '{name}'")]
+    Store {
+        /// The image's name.
+        name: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// The new cache image could not be put together.
+    #[error("make cache image '{name}'")]
+    Draft {
+        /// The image's name.
+        name: String,
+        /// Why.
+        #[source]
+        cause: crate::image::DraftError,
+    },
+}
+
+impl Cache<'_> {
+    /// What the cache holds; empty for a new cache and for one that cannot be used.
+    pub fn metadata(&self) -> &CacheMetadata {
+        match self {
+            Self::Volume(cache) => cache.metadata(),
+            Self::Image(cache) => cache.metadata(),
+        }
+    }
+
+    /// The layers of one buildpack; `None` if the cache has nothing of it.
+    pub fn buildpack(&self, id: &str) -> Option<&BuildpackLayers> {
+        find(self.metadata(), id)
+    }
+
+    /// The bytes of a layer: a tar, perhaps compressed.
+    pub fn read(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, CacheError> {
+        match self {
+            Self::Volume(cache) => cache.open_layer(diff_id).map(|file| Box::new(file) as Box<dyn Read + Send>),
+            Self::Image(cache) => cache.read(diff_id),
+        }
+    }
+
+    /// Forgets what the cache holds if it was made for another architecture than `arch` (`linux/amd64`), and says so.
+    /// `own` is the architecture of a cache that does not say.
+    #[must_use]
+    pub fn only_for(mut self, arch: &str, own: &str) -> Self {
+        let recorded = match &self {
+            Self::Volume(cache) => cache.metadata().target_arch.clone(),
+            Self::Image(cache) => cache.metadata().target_arch.clone().or_else(|| cache.config_arch()),
+        };
+        let recorded = recorded.unwrap_or_else(|| own.to_owned());
+        if recorded != arch {
+            if self.metadata().buildpacks.is_some() {
+                warn!("Not using the cache: its layers are for {recorded}, the run image is for {arch}");
+            }
+            match &mut self {
+                Self::Volume(cache) => cache.forget(),
+                Self::Image(cache) => cache.forget(),
+            }
+        }
+        self
+    }
+}
+
+/// The layers of one buildpack in cache metadata.
+fn find<'m>(metadata: &'m CacheMetadata, id: &str) -> Option<&'m BuildpackLayers> {
+    metadata.buildpacks.iter().flatten().find(|buildpack| buildpack.key == id)
+}
+
+/// Reads cache metadata; what cannot be decoded is an empty cache.
+fn parse_metadata(json: &[u8]) -> CacheMetadata {
+    serde_json::from_slice(json).unwrap_or_else(|error| {
+        debug!("Cache metadata cannot be decoded, using an empty cache: {error}");
+        CacheMetadata::default()
+    })
+}
+
+/// The next generation of a cache, while it is being made. Dropped without [`Writer::commit`], it leaves the old one.
+pub enum Writer<'a> {
+    /// Of a directory.
+    Volume(volume::Staging),
+    /// Of an image.
+    Image(image::Next<'a>),
+}
+
+impl<'a> Cache<'a> {
+    /// Begins the next generation. `arch` is what its layers are for (`linux/amd64`).
+    pub fn begin(&self, arch: &str) -> Result<Writer<'_>, CacheError> {
+        match self {
+            Self::Volume(cache) => cache.begin().map(Writer::Volume),
+            Self::Image(cache) => cache.begin(arch).map(Writer::Image),
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// Writes the metadata, and makes this generation the cache.
+    pub fn commit(self, metadata: &CacheMetadata) -> Result<(), CacheError> {
+        match self {
+            Self::Volume(staging) => staging.commit(metadata),
+            Self::Image(next) => next.commit(metadata),
+        }
+    }
+}

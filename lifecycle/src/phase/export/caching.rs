@@ -1,0 +1,93 @@
+//! What the cache gets: the layers that buildpacks want again, and who made them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use log::{debug, info, warn};
+use platform_spec::label::{BuildpackLayer, BuildpackLayers, CacheMetadata, LayerSha};
+
+use super::gather::{Gathered, Kind};
+use super::pack::{Cached, Made};
+use crate::cache::{CacheError, Writer};
+use crate::image::Layer;
+use crate::layer::{Packed, Pipeline, Recipe, Want};
+
+/// Writes the cache's metadata and commits it. A layer that could not be cached is left out, with a warning.
+pub(super) fn finish(
+    gathered: &Gathered,
+    made: &[Option<Made>],
+    writer: Writer<'_>,
+    arch: &str,
+    pipeline: &Pipeline,
+) -> Result<(), CacheError> {
+    let mut buildpacks: Vec<BuildpackLayers> = gathered
+        .buildpacks
+        .iter()
+        .map(|buildpack| BuildpackLayers {
+            key: buildpack.id.clone(),
+            version: buildpack.version.clone(),
+            layers: BTreeMap::new(),
+            store: None,
+        })
+        .collect();
+    let mut sbom = LayerSha::default();
+    let mut kept = 0;
+    // Group order, layers by name, the SBOM last: parts are in this order but for launch layers coming first.
+    let mut order: Vec<_> = gathered.parts.iter().zip(made).collect();
+    order.sort_by(|(left, _), (right, _)| place(&left.kind).cmp(&place(&right.kind)));
+    for (part, made) in order {
+        let Some(Made { diff_id, cache: Some(cached), .. }) = made else { continue };
+        let layer = match cached {
+            Cached::Failed(reason) => {
+                warn!("Failed to cache layer '{}': {reason}", part.id);
+                continue;
+            }
+            Cached::Reused(layer) => {
+                info!("Reusing cache layer '{}'", part.id);
+                layer
+            }
+            Cached::Added(layer) => {
+                info!("Adding cache layer '{}'", part.id);
+                layer
+            }
+        };
+        debug!("Layer '{}' SHA: {diff_id}", part.id);
+        if let (Writer::Image(next), Some(layer)) = (&writer, layer) {
+            next.keep(layer.clone());
+            kept += 1;
+        }
+        match &part.kind {
+            Kind::Buildpack { buildpack, layer, types, data } => {
+                let entry = BuildpackLayer {
+                    sha: diff_id.to_string(),
+                    data: data.clone(),
+                    build: types.build,
+                    launch: types.launch,
+                    cache: types.cache,
+                };
+                if let Some(buildpack) = buildpacks.get_mut(*buildpack) {
+                    buildpack.layers.insert(layer.clone(), entry);
+                }
+            }
+            Kind::CacheSbom => sbom.sha = diff_id.to_string(),
+            Kind::Sbom | Kind::App | Kind::Launcher | Kind::Config | Kind::ProcessTypes => {}
+        }
+    }
+    if let (Writer::Image(next), 0) = (&writer, kept) {
+        // An image needs a layer: an empty one.
+        let packed = pipeline.pack(&Recipe::Entries(Vec::new()), Want { blob: true, tar: None });
+        if let Ok(Packed { diff_id, blob: Some(spool), .. }) = packed {
+            next.keep(Layer::packed(diff_id, Arc::new(spool)));
+        }
+    }
+    let buildpacks = (!buildpacks.is_empty()).then_some(buildpacks);
+    writer.commit(&CacheMetadata { sbom, buildpacks, target_arch: Some(arch.to_owned()) })
+}
+
+fn place(kind: &Kind) -> (usize, &str) {
+    match kind {
+        Kind::Buildpack { buildpack, layer, .. } => (*buildpack, layer),
+        Kind::CacheSbom => (usize::MAX, "sbom"),
+        Kind::Sbom | Kind::App | Kind::Launcher | Kind::Config | Kind::ProcessTypes => (usize::MAX, ""),
+    }
+}

@@ -1,0 +1,383 @@
+//! Export: an app image from the run image, the buildpacks' layers, the app and the launcher (platform.md, *exporter*).
+//!
+//! [`Inputs`] say what goes in; [`run`] gives the report, and the caller writes it. The order of layers is the
+//! reference's: buildpack layers, SBOM, app slices, launcher, launcher configuration, process types. Layers are made
+//! by [`pack`], what the image says by [`config`], what the cache gets by [`caching`].
+
+mod caching;
+mod config;
+mod gather;
+mod pack;
+mod sbom;
+
+use std::path::PathBuf;
+
+use log::{debug, info, warn};
+use platform_spec::analyzed::Analyzed;
+use platform_spec::api::{BuildpackApiError, PlatformApi};
+use platform_spec::exit;
+use platform_spec::group::GroupElement;
+use platform_spec::label::{Launcher, LifecycleMetadata};
+use platform_spec::metadata::Metadata;
+use platform_spec::project_metadata::ProjectMetadata;
+use platform_spec::report::{BuildReport, ImageReport, Report};
+use platform_spec::run::RunImage;
+use platform_spec::target::Target;
+use thiserror::Error;
+
+use crate::beneath::BeneathError;
+use crate::cache::Cache;
+use crate::digest::Digest;
+use crate::file::{LoadError, PathError};
+use crate::image::{DraftError, Image, Pushed, Store, StoreError};
+use crate::layer::{LayerError, Owner, Pipeline, SliceError};
+use crate::layers_dir::LayersDirError;
+use lifecycle_launch::console::chain;
+
+use self::gather::{Gathered, Part};
+use self::pack::Packer;
+use super::PhaseError;
+
+/// All that export may know.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The Platform API.
+    pub api: PlatformApi,
+    /// The buildpacks of the group, in order.
+    pub buildpacks: Vec<GroupElement>,
+    /// What the analyzer found: previous image, run image.
+    pub analyzed: Analyzed,
+    /// The app directory, absolute.
+    pub app_dir: PathBuf,
+    /// The layers directory, absolute.
+    pub layers_dir: PathBuf,
+    /// Owner of what comes from the app and the layers directory.
+    pub owner: Owner,
+    /// The launcher to ship.
+    pub launcher: PathBuf,
+    /// Where the launcher's SBOM files are.
+    pub launcher_sbom_dir: PathBuf,
+    /// What the build metadata label says about the launcher.
+    pub launcher_metadata: Launcher,
+    /// The process type that is to be the default; `None` leaves it to the buildpacks.
+    pub default_process_type: Option<String>,
+    /// The execution environment.
+    pub exec_env: String,
+    /// The run image and its mirrors, for the metadata label.
+    pub run_image: RunImage,
+    /// What `project-metadata.toml` says.
+    pub project_metadata: ProjectMetadata,
+    /// Name of the app image.
+    pub output: String,
+    /// More names for it.
+    pub additional_tags: Vec<String>,
+    /// Seconds since 1970 that the image gets as its creation time; `None` is 1980-01-01T00:00:01Z.
+    pub created: Option<i64>,
+    /// Whether the image is saved to an OCI layout: then the report names no digest, as it is no registry's.
+    pub layout: bool,
+    /// Whether the cache is made at the same time as the app image.
+    pub parallel: bool,
+    /// The architecture that this lifecycle was built for, `linux/amd64`: of caches that do not say theirs.
+    pub own_arch: String,
+}
+
+/// Why there is no app image.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// analyzed.toml has no `[run-image]`.
+    #[error("analyzed metadata has no [run-image]")]
+    NoRunImage,
+    /// The analyzer found no run image.
+    #[error("run image not found in analyzed metadata")]
+    RunImageNotFound,
+    /// The run image would have to be extended first.
+    #[error("the run image needs to be extended, and this lifecycle has no extender yet")]
+    NeedsExtender,
+    /// The run image cannot be opened.
+    #[error("access run image '{name}'")]
+    RunImage {
+        /// Its reference.
+        name: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// The run image has no layers, so there is no top layer to rebase from.
+    #[error("run image '{0}' has no layers")]
+    NoLayers(String),
+    /// The previous image cannot be opened.
+    #[error("access previous image '{name}'")]
+    PreviousImage {
+        /// Its reference.
+        name: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// A file of the specification.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A file.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Something hostile beneath `<layers>`.
+    #[error(transparent)]
+    Beneath(#[from] BeneathError),
+    /// A buildpack's API.
+    #[error(transparent)]
+    BuildpackApi(#[from] BuildpackApiError),
+    /// A buildpack's layers.
+    #[error("read layers of buildpack '{id}'")]
+    LayersDir {
+        /// The buildpack.
+        id: String,
+        /// Why.
+        #[source]
+        cause: LayersDirError,
+    },
+    /// Layers whose `<layer>.toml` is malformed.
+    #[error("failed to parse metadata for layers '[{}]': {reason}", .ids.join(" "))]
+    Malformed {
+        /// Which.
+        ids: Vec<String>,
+        /// What is wrong with the first of them.
+        reason: String,
+    },
+    /// Metadata that cannot be written as JSON.
+    #[error("metadata of '{id}'")]
+    NotJson {
+        /// Whose.
+        id: String,
+        /// Why.
+        #[source]
+        cause: platform_spec::label::NotJson,
+    },
+    /// A cached layer without its directory.
+    #[error("layer '{0}' is cache=true but has no contents")]
+    NoContents(String),
+    /// A layer without its directory that the previous image does not have either.
+    #[error("cannot reuse '{0}', previous image has no metadata for layer '{0}'")]
+    NothingToReuse(String),
+    /// The previous image's metadata has the layer, the image has not.
+    #[error("cannot reuse '{id}', previous image has no layer {sha}")]
+    LayerGone {
+        /// Which layer.
+        id: String,
+        /// Its diffID, as recorded.
+        sha: String,
+    },
+    /// The app directory could not be sliced.
+    #[error("slice the app directory")]
+    Slices(#[from] SliceError),
+    /// A layer could not be packed.
+    #[error("create layer '{id}'")]
+    Layer {
+        /// Which.
+        id: String,
+        /// Why.
+        #[source]
+        cause: LayerError,
+    },
+    /// A layer could not be sent.
+    #[error("send layer {diff_id}")]
+    Send {
+        /// Which.
+        diff_id: Digest,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// Packing was stopped because sending had failed.
+    #[error("packing was stopped")]
+    Stopped,
+    /// The default process type that was asked for does not exist.
+    #[error("determine entrypoint: tried to set {0} to default but it doesn't exist")]
+    NoSuchProcess(String),
+    /// The image could not be put together.
+    #[error("make app image")]
+    Draft(#[from] DraftError),
+    /// The image could not be saved under any name.
+    #[error("save image '{name}'")]
+    Save {
+        /// The image.
+        name: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// Some names could not be written; the others stand.
+    #[error("save image to {}", describe_failures(.0))]
+    Names(Vec<(String, StoreError)>),
+    /// The report could not be written.
+    #[error("write export report")]
+    Report(#[source] PathError),
+}
+
+fn describe_failures(failures: &[(String, StoreError)]) -> String {
+    let one = |(name, error): &(String, StoreError)| format!("{name}: {}", chain(error));
+    failures.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+impl PhaseError for ExportError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::RunImageNotFound | Self::NeedsExtender => exit::INVALID_ARGUMENTS,
+            Self::RunImage { .. } => exit::GENERIC,
+            Self::BuildpackApi(_) => exit::INCOMPATIBLE_BUILDPACK_API,
+            Self::NoRunImage
+            | Self::NoLayers(_)
+            | Self::PreviousImage { .. }
+            | Self::Load(_)
+            | Self::Path(_)
+            | Self::Beneath(_)
+            | Self::LayersDir { .. }
+            | Self::Malformed { .. }
+            | Self::NotJson { .. }
+            | Self::NoContents(_)
+            | Self::NothingToReuse(_)
+            | Self::LayerGone { .. }
+            | Self::Slices(_)
+            | Self::Layer { .. }
+            | Self::Send { .. }
+            | Self::Stopped
+            | Self::NoSuchProcess(_)
+            | Self::Draft(_)
+            | Self::Save { .. }
+            | Self::Names(_)
+            | Self::Report(_) => exit::EXPORT_ERROR,
+        }
+    }
+}
+
+/// The images that export starts from.
+struct Bases {
+    run: Image,
+    previous: Option<Image>,
+    /// What the previous image said of its layers; empty if there is none to reuse.
+    metadata: LifecycleMetadata,
+}
+
+/// Checks what the analyzer found, without touching a store. The executables call it before they open anything.
+pub fn check(analyzed: &Analyzed) -> Result<&str, ExportError> {
+    let run_image = analyzed.run_image.as_ref().ok_or(ExportError::NoRunImage)?;
+    if run_image.reference.is_empty() {
+        return Err(ExportError::RunImageNotFound);
+    }
+    if run_image.extend {
+        return Err(ExportError::NeedsExtender);
+    }
+    Ok(&run_image.reference)
+}
+
+fn open_bases(inputs: &Inputs, store: &dyn Store) -> Result<Bases, ExportError> {
+    let reference = check(&inputs.analyzed)?;
+    let target = inputs.analyzed.run_image.as_ref().and_then(|image| image.target.clone());
+    let target = target.unwrap_or_else(|| own_target(&inputs.own_arch));
+    let run =
+        store.open(reference, &target).map_err(|cause| ExportError::RunImage { name: reference.to_owned(), cause })?;
+    let mut metadata = inputs.analyzed.metadata.clone();
+    let mut previous = None;
+    if let Some(image) = inputs.analyzed.previous_image.as_ref().filter(|image| !image.reference.is_empty()) {
+        let name = &image.reference;
+        info!("Reusing layers from image '{name}'");
+        match store.open(name, &target) {
+            Ok(image) if image.config.architecture() == run.config.architecture() => previous = Some(image),
+            Ok(image) => {
+                let (theirs, ours) = (image.config.architecture(), run.config.architecture());
+                warn!("Not reusing layers from image '{name}': it is for {theirs}, the run image is for {ours}");
+            }
+            Err(error) if error.counts_as_absent() => warn!("Not reusing layers from image '{name}': {error}"),
+            Err(cause) => return Err(ExportError::PreviousImage { name: name.clone(), cause }),
+        }
+        if previous.is_none() {
+            metadata = LifecycleMetadata::default();
+        }
+    }
+    Ok(Bases { run, previous, metadata })
+}
+
+fn own_target(own_arch: &str) -> Target {
+    let (os, arch) = own_arch.split_once('/').unwrap_or(("linux", own_arch));
+    Target { os: os.to_owned(), arch: arch.to_owned(), ..Target::default() }
+}
+
+/// Makes the app image and pushes it under all its names, then makes the cache. The cache's failure is a warning.
+pub fn run(
+    inputs: &Inputs,
+    store: &dyn Store,
+    cache: Option<Cache<'_>>,
+    pipeline: &Pipeline,
+) -> Result<Report, ExportError> {
+    let bases = open_bases(inputs, store)?;
+    let metadata: Metadata = crate::file::load_hostile(&inputs.layers_dir.join("config/metadata.toml"))?;
+    let entrypoint = config::entrypoint(&metadata, inputs.default_process_type.as_deref())?;
+    if inputs.api.has_lifecycle_sbom() {
+        sbom::copy(&inputs.layers_dir, &inputs.launcher_sbom_dir)?;
+    }
+    let gathered = gather::gather(inputs, &metadata, &bases)?;
+
+    let arch = format!("{}/{}", bases.run.config.os(), bases.run.config.architecture());
+    let cache = cache.map(|cache| cache.only_for(&arch, &inputs.own_arch));
+    let writer = cache.as_ref().and_then(|cache| {
+        cache.begin(&arch).inspect_err(|error| warn!("Failed to export cache: {}", chain(error))).ok()
+    });
+    let push = store
+        .push(&inputs.output, &inputs.additional_tags)
+        .map_err(|cause| ExportError::Save { name: inputs.output.clone(), cause })?;
+
+    let both = cache.as_ref().zip(writer.as_ref());
+    let previous = bases.previous.as_ref();
+    let now = |part: &Part| part.app.is_some() || inputs.parallel;
+    let packer = Packer { pipeline, previous, push: Some(push.as_ref()), cache: both };
+    let mut made = packer.run(&gathered.parts, now)?;
+    let image = config::assemble(inputs, &bases, &metadata, &entrypoint, &gathered, &made)?;
+    let name = &inputs.output;
+    info!("Saving {name}...");
+    let pushed = push.finish(&image).map_err(|cause| ExportError::Save { name: name.clone(), cause })?;
+    let report = report(inputs, &gathered, pushed)?;
+
+    if both.is_some() {
+        let packer = Packer { pipeline, previous, push: None, cache: both };
+        let rest = packer.run(&gathered.parts, |part| !now(part))?;
+        for (slot, late) in made.iter_mut().zip(rest) {
+            *slot = late.or(slot.take());
+        }
+    }
+    if let Some(writer) = writer
+        && let Err(error) = caching::finish(&gathered, &made, writer, &arch, pipeline)
+    {
+        warn!("Failed to export cache: {}", chain(&error));
+    }
+    Ok(report)
+}
+
+/// What was saved, for people and for `report.toml`. Names that failed make the export fail, with all of them named.
+fn report(inputs: &Inputs, gathered: &Gathered, pushed: Pushed) -> Result<Report, ExportError> {
+    let mut image = ImageReport::default();
+    let mut failures = Vec::new();
+    info!("*** Images ({}):", if inputs.layout { pushed.identifier.clone() } else { pushed.digest.to_string() });
+    for (name, result) in pushed.names {
+        match result {
+            Ok(()) => {
+                info!("      {name}");
+                image.tags.push(name);
+            }
+            Err(error) => {
+                info!("      {name} - {}", chain(&error));
+                failures.push((name, error));
+            }
+        }
+    }
+    if !failures.is_empty() {
+        return Err(ExportError::Names(failures));
+    }
+    if !inputs.layout {
+        debug!("\n*** Digest: {}", pushed.digest);
+        image.digest = Some(pushed.digest.to_string());
+    }
+    debug!("\n*** Manifest Size: {}", pushed.manifest_size);
+    image.manifest_size = Some(pushed.manifest_size);
+    let bom = gathered.build_bom.clone();
+    let build = (!bom.is_empty()).then_some(BuildReport { bom });
+    Ok(Report { build, image })
+}
