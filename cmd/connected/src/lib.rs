@@ -25,7 +25,7 @@ use thiserror::Error;
 
 /// The architecture that this lifecycle was built for, in GOARCH's words: `linux/amd64`.
 pub fn own_arch() -> String {
-    format!("linux/{}", lifecycle::target::architecture())
+    format!("linux/{}", lifecycle::target::of_this_program().arch)
 }
 
 /// Why a file that an earlier phase wrote cannot be used.
