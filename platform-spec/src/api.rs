@@ -223,6 +223,8 @@ abilities! { BuildpackApi:
     has_working_dir from 8;
     /// `command` of a process is an array, and every process is direct: the key `direct` is refused.
     has_command_array from 9;
+    /// The user's arguments replace a process's `args` (where the platform's API has that).
+    has_replaceable_arguments from 9;
     /// `CNB_TARGET_…` variables.
     has_target_variables from 10;
     /// The deprecated bionic stack counts as a target even where other stacks are listed beside it.

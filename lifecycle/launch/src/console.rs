@@ -91,9 +91,9 @@ pub fn banner(name: &str) {
     log::info!("{CYAN}===> {name}{RESET}");
 }
 
-/// Prints the error that ends a phase: `ERROR: failed to <verb>: <error>: <cause>: …`.
-pub fn failure(verb: &str, error: &dyn Error) {
-    log::error!("failed to {verb}: {}", chain(error));
+/// Prints the error that ends a phase: `ERROR: failed to <error>: <cause>: …`. The error's own words say what failed.
+pub fn failure(error: &dyn Error) {
+    log::error!("failed to {}", chain(error));
 }
 
 /// An error and its causes, joined by `: `. A cause that the error before it already ends with is not repeated.

@@ -163,7 +163,7 @@ impl Env {
     /// Applies `<platform>/env`: the whole name of a file is the variable's. Values go before those of list variables
     /// and replace others (platform.md, *User-Provided Variables*). A directory that is not there is fine.
     pub fn add_platform_dir(&mut self, dir: &Path) -> Result<(), EnvError> {
-        for (name, value) in read_dir(dir, |_| true)? {
+        for (name, value) in read_dir(dir, |name| is_name(name.as_bytes()))? {
             if is_list_variable(&name) {
                 self.prepend(&name, &value, LIST_DELIMITER);
             } else {
@@ -190,6 +190,11 @@ impl Env {
     }
 }
 
+/// Whether a variable can have this name. One with a `=` would set another variable, a second time.
+pub(crate) fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && !name.contains(&b'=') && !name.contains(&0)
+}
+
 /// What a file in a directory of variable files is, by its name.
 #[derive(Debug, PartialEq, Eq)]
 enum Role<'a> {
@@ -200,7 +205,7 @@ enum Role<'a> {
         delimiter: &'a [u8],
     },
     DelimiterOf(&'a OsStr),
-    /// Unknown suffixes, and names without a variable, such as `.gitignore`.
+    /// Unknown suffixes, and names that no variable can have, such as that of `.gitignore`.
     Ignored,
 }
 
@@ -214,7 +219,7 @@ impl<'a> Role<'a> {
         };
         let modify = |action, delimiter| Self::Modify { name: OsStr::from_bytes(name), action, delimiter };
         match suffix {
-            _ if name.is_empty() => Self::Ignored,
+            _ if !is_name(name) => Self::Ignored,
             None => modify(unsuffixed, b"".as_slice()),
             Some(b"append") => modify(Action::Append, b"".as_slice()),
             Some(b"default") => modify(Action::Default, b"".as_slice()),
@@ -392,7 +397,8 @@ mod tests {
     #[test]
     fn what_is_not_a_variable_file_is_passed_over() {
         // A virtualenv called `env` has all of these.
-        let dir = tree(&[(".gitignore", "*"), ("pyvenv.cfg", "x"), ("bin/activate", "x"), (".append", "x")]);
+        let dir =
+            tree(&[(".gitignore", "*"), ("pyvenv.cfg", "x"), ("bin/activate", "x"), (".append", "x"), ("A=B", "x")]);
         symlink("bin", dir.path().join("scripts")).expect("linked");
         symlink("nowhere", dir.path().join("README.md")).expect("linked");
         let mut env = Env::default();
@@ -483,8 +489,14 @@ mod tests {
 
     #[test]
     fn platform_variables_are_whole_names() {
-        let dir =
-            tree(&[("PATH", "/new"), ("CPATH", "/inc"), ("V.append", "x"), ("HOME", "/h\n"), ("..data/HOME", "y")]);
+        let dir = tree(&[
+            ("PATH", "/new"),
+            ("CPATH", "/inc"),
+            ("V.append", "x"),
+            ("HOME", "/h\n"),
+            ("..data/HOME", "y"),
+            ("A=B", ""),
+        ]);
         let mut env = vars(&[("PATH", "/old"), ("HOME", "/root")]);
         env.add_platform_dir(dir.path()).expect("applied");
         let expected = [("PATH", "/new:/old"), ("HOME", "/h\n"), ("CPATH", "/inc"), ("V.append", "x")];
