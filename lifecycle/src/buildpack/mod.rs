@@ -11,6 +11,7 @@ pub mod process;
 mod target;
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,7 +24,7 @@ use platform_spec::order::OrderGroup;
 use thiserror::Error;
 
 pub use self::environment::{build_environment, target_variables};
-pub use self::plan_file::PlanFile;
+pub use self::plan_file::{PlanFile, PlanFileError};
 pub use self::target::{OS_RELEASE, TargetMismatch, build_target, check_target};
 use crate::file::{self, LoadError, PathContext, PathError};
 
@@ -103,6 +104,22 @@ impl Module {
         let mut command = Command::new(self.executable(name));
         command.current_dir(app_dir).env_clear().envs(env.iter()).env(self.kind.root_variable(), &self.root);
         command
+    }
+
+    /// Why one of its executables could not be started. The system says "no such file" of it also where it means another
+    /// file: the app directory, or the interpreter of a script.
+    pub fn start_error(&self, name: &str, app_dir: &Path, error: io::Error) -> PathError {
+        let path = self.executable(name);
+        let source = match error.kind() {
+            ErrorKind::NotFound if !app_dir.is_dir() => {
+                io::Error::other(format!("the app directory {} is not there", app_dir.display()))
+            }
+            ErrorKind::NotFound if path.exists() => {
+                io::Error::other("it is there, but the interpreter that its first line names is not")
+            }
+            _ => error,
+        };
+        PathError { operation: "run", path, source }
     }
 
     /// Whether it is a buildpack that stands for an order of others.

@@ -2,7 +2,9 @@
 
 pub mod analyze;
 pub mod build;
+pub mod detect;
 pub mod export;
+pub mod generate;
 pub mod restore;
 
 /// An error that ends a phase. The exit status comes from one exhaustive match in each implementation.
