@@ -90,7 +90,6 @@ fn looks_compressed(bytes: &[u8]) -> bool {
     })
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "extraction needs it"))]
 /// Reads a layer as a tar: decompressed, if its first bytes say that it is gzip.
 pub(super) fn decompressed<'a>(mut from: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut magic = Vec::with_capacity(2);

@@ -12,10 +12,10 @@ mod gzip;
 mod pipeline;
 mod plan;
 mod recipe;
-#[cfg_attr(not(test), expect(dead_code, reason = "extraction needs it"))]
 mod remove;
 mod slices;
 mod tar;
+mod untar;
 mod walk;
 
 pub use pipeline::{Digested, LayerError, Packed, Pipeline, Want};
