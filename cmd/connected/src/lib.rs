@@ -1,14 +1,16 @@
 //! What the executables share that reach registries.
 //!
 //! Such a phase may be started as root. What needs root comes first ([`connect`]): credentials are read, volumes are made
-//! the user's, then the process becomes the user. Afterwards [`Connection`] gives the stores, and [`restore`]
-//! and [`export`] map [`Inputs`] to what each phase may know, run it, and write its files. The creator calls
+//! the user's, then the process becomes the user. Afterwards [`Connection`] gives the stores, and [`analyze`],
+//! [`restore`] and [`export`] map [`Inputs`] to what each phase may know, run it, and write its files. The creator calls
 //! the same functions as the single executables do.
 
+mod analyze;
 mod connect;
 mod export;
 mod restore;
 
+pub use analyze::{analyze, run_image};
 pub use connect::{ConnectError, Connection, connect};
 pub use export::{export, require_analyzed};
 pub use restore::{RefreshAnalyzedError, read_analyzed, refresh, restore};

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::PhaseError;
 use crate::digest::Digest;
+use crate::file::PathError;
 use crate::image::{Image, Layer, ParseReferenceError, Reference, Source, Store, StoreError, describe_platform};
 use crate::layer::extract::{ExtractError, extract};
 use crate::run_image::{Chosen, RunImageError, RunImageInput};
@@ -113,6 +114,9 @@ pub enum AnalyzeError {
         #[source]
         source: ExtractError,
     },
+    /// `analyzed.toml` cannot be written.
+    #[error("write analyzed file")]
+    Write(#[source] PathError),
 }
 
 impl PhaseError for AnalyzeError {
@@ -125,7 +129,8 @@ impl PhaseError for AnalyzeError {
             | Self::Target { .. }
             | Self::NoSbom(_)
             | Self::ReadSbom { .. }
-            | Self::RestoreSbom { .. } => exit::ANALYZE_ERROR,
+            | Self::RestoreSbom { .. }
+            | Self::Write(_) => exit::ANALYZE_ERROR,
         }
     }
 
@@ -137,7 +142,8 @@ impl PhaseError for AnalyzeError {
             | Self::Target { .. }
             | Self::NoSbom(_)
             | Self::ReadSbom { .. }
-            | Self::RestoreSbom { .. } => false,
+            | Self::RestoreSbom { .. }
+            | Self::Write(_) => false,
         }
     }
 }
