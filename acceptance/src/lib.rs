@@ -9,6 +9,7 @@
 pub mod image;
 mod lifecycle;
 mod project;
+pub mod random;
 mod registry;
 mod tool;
 

@@ -137,9 +137,25 @@ pub enum Kind {
     Link(String),
 }
 
-const WORDS: [&str; 12] = ["ruby", "node", "jdk", "deps", "assets", "tool-1", "a.b", "Über", "x_y", "lib", "web", "cache"];
+const WORDS: [&str; 12] =
+    ["ruby", "node", "jdk", "deps", "assets", "tool-1", "a.b", "Über", "x_y", "lib", "web", "cache"];
 const NAMES: [&str; 16] = [
-    "a", "b.txt", "bin", "lib", "a-b", "a b", "-dash", ".hidden", "ünï", "日本", "tab\tname", "quote\"s", "star*", "back\\slash", "Z", "0",
+    "a",
+    "b.txt",
+    "bin",
+    "lib",
+    "a-b",
+    "a b",
+    "-dash",
+    ".hidden",
+    "ünï",
+    "日本",
+    "tab\tname",
+    "quote\"s",
+    "star*",
+    "back\\slash",
+    "Z",
+    "0",
 ];
 const TYPES: [&str; 6] = ["web", "worker", "web.v1", "cron_job", "t-1", "release"];
 const IDS: [&str; 8] = ["acme/one", "acme/two", "three", "four.five/six", "seven_8", "nine-10", "eleven/a/b", "Twelve"];
@@ -248,12 +264,14 @@ fn order(rng: &mut Rng, buildpacks: &mut Vec<Buildpack>, elements: &[(String, St
             text += &group(&some);
         }
     }
-    text + &group(&all)
+    text += &group(&all);
+    text
 }
 
 fn component(rng: &mut Rng, id: &str, version: &str, platform: &str, rounds: usize) -> Buildpack {
     let api = *rng.pick(&APIS);
-    let mut descriptor = format!("api = \"{api}\"\n[buildpack]\nid = \"{id}\"\nversion = \"{version}\"\nname = \"N\"\n");
+    let mut descriptor =
+        format!("api = \"{api}\"\n[buildpack]\nid = \"{id}\"\nversion = \"{version}\"\nname = \"N\"\n");
     if rng.chance(40) {
         descriptor += "homepage = \"https://example.com/?a=<b>&c\"\n";
     }
@@ -266,7 +284,10 @@ fn component(rng: &mut Rng, id: &str, version: &str, platform: &str, rounds: usi
     }
     match rng.below(4) {
         0 => descriptor += "[[stacks]]\nid = \"*\"\n",
-        1 => descriptor += "[[targets]]\nos = \"linux\"\narch = \"amd64\"\n[[targets]]\nos = \"linux\"\narch = \"arm64\"\n",
+        1 => {
+            descriptor +=
+                "[[targets]]\nos = \"linux\"\narch = \"amd64\"\n[[targets]]\nos = \"linux\"\narch = \"arm64\"\n"
+        }
         2 => descriptor += "[[targets]]\nos = \"linux\"\n[[targets.distros]]\nname = \"sample\"\nversion = \"1\"\n",
         _ => {}
     }
@@ -366,7 +387,11 @@ fn layer(rng: &mut Rng, name: String) -> Layer {
     files.extend(made.iter().map(|(path, value)| text(path, value.clone())));
     for dir in ["bin", "lib", "include", "pkgconfig"] {
         if rng.chance(25) {
-            files.push(Node { path: format!("{dir}/{}", rng.pick(&["x", "y"])), mode: 0o755, kind: Kind::File(b"#!/bin/sh\n".to_vec()) });
+            files.push(Node {
+                path: format!("{dir}/{}", rng.pick(&["x", "y"])),
+                mode: 0o755,
+                kind: Kind::File(b"#!/bin/sh\n".to_vec()),
+            });
         }
     }
     if rng.chance(15) {
@@ -383,19 +408,31 @@ fn launch(rng: &mut Rng, api: &str, platform: &str) -> String {
         let kind = TYPES[(start + number) % TYPES.len()];
         let _ = write!(text, "[[processes]]\ntype = \"{kind}\"\n");
         if new {
-            text += rng.pick(&["command = [\"run\"]\n", "command = [\"run\", \"a<b>\", \"c & d\"]\n", "command = [\"bash\", \"-c\", \"echo \\\"$X\\\"\"]\n"]);
+            text += *rng.pick(&[
+                "command = [\"run\"]\n",
+                "command = [\"run\", \"a<b>\", \"c & d\"]\n",
+                "command = [\"bash\", \"-c\", \"echo \\\"$X\\\"\"]\n",
+            ]);
         } else {
-            text += rng.pick(&["command = \"run\"\ndirect = true\n", "command = \"run it\"\n", "command = \"x\"\ndirect = false\n"]);
+            text += *rng.pick(&[
+                "command = \"run\"\ndirect = true\n",
+                "command = \"run it\"\n",
+                "command = \"x\"\ndirect = false\n",
+            ]);
         }
-        text += rng.pick(&["", "args = []\n", "args = [\"one\", \"two words\", \"q\\\"'\"]\n"]);
+        text += *rng.pick(&["", "args = []\n", "args = [\"one\", \"two words\", \"q\\\"'\"]\n"]);
         if rng.chance(30) {
             text += "default = true\n";
         }
         if api != "0.7" && rng.chance(30) {
-            text += rng.pick(&["working-dir = \"/tmp\"\n", "working-dir = \"sub\"\n"]);
+            text += *rng.pick(&["working-dir = \"/tmp\"\n", "working-dir = \"sub\"\n"]);
         }
         if api == "0.12" && platform == "0.15" && rng.chance(30) {
-            text += rng.pick(&["exec-env = [\"test\"]\n", "exec-env = [\"production\", \"test\"]\n", "exec-env = [\"*\"]\n"]);
+            text += *rng.pick(&[
+                "exec-env = [\"test\"]\n",
+                "exec-env = [\"production\", \"test\"]\n",
+                "exec-env = [\"*\"]\n",
+            ]);
         }
     }
     for _ in 0..rng.below(3) {
@@ -474,7 +511,18 @@ fn table(rng: &mut Rng, header: &str, depth: usize) -> String {
 
 fn value(rng: &mut Rng, depth: usize) -> String {
     match rng.below(if depth > 0 { 9 } else { 7 }) {
-        0 => (*rng.pick(&["\"text\"", "\"\"", "'it''s'", "\"q\\\"uote\"", "\"nl\\n\"", "\"<&>\"", "\"日本\"", "\"\\u2028\"", "\"tab\\t\""])).replace("'it''s'", "'its'"),
+        0 => (*rng.pick(&[
+            "\"text\"",
+            "\"\"",
+            "'it''s'",
+            "\"q\\\"uote\"",
+            "\"nl\\n\"",
+            "\"<&>\"",
+            "\"日本\"",
+            "\"\\u2028\"",
+            "\"tab\\t\"",
+        ]))
+        .replace("'it''s'", "'its'"),
         1 => (*rng.pick(&["0", "1", "-7", "1_000", "0x1f", "9007199254740991", "123456789012"])).to_owned(),
         2 => (*rng.pick(&["1.5", "-0.25", "1e6", "2.0", "1e-7", "123456.789"])).to_owned(),
         3 => (*rng.pick(&["true", "false"])).to_owned(),
