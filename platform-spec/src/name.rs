@@ -157,6 +157,8 @@ mod tests {
             ("../../etc", [false; 4]),
             ("a\0", [false; 4]),
             ("sbom", [false, true, true, true]),
+            ("app", [false, true, true, true]),
+            ("generated", [false, true, true, true]),
             ("config", [false, true, true, true]),
             ("config/x", [true, false, false, false]),
         ] {

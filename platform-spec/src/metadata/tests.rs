@@ -257,6 +257,12 @@ fn nothing_at_all_is_written_too() {
     assert!(label.starts_with(r#"{"bom":null,"buildpacks":null,"launcher":{"#), "{label}");
 }
 
+#[test]
+fn a_command_of_one_string_is_escaped_too() {
+    let metadata: Metadata = from_toml("[[processes]]\ntype = 'web'\ncommand = \"a<b\\u007f\"").expect("TOML");
+    assert!(metadata.to_toml(api("0.9")).contains("command = \"a\\u003cb\\u007f\"\n"));
+}
+
 /// The reference panics.
 #[test]
 fn a_command_without_entries_is_an_empty_one() {

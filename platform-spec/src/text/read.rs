@@ -125,9 +125,19 @@ fn problem(message: &str) -> Problem {
         // What was found may hold the words too: the last ones are ours.
         && let Some((found, expected)) = rest.rsplit_once(", expected ")
     {
-        return Problem::WrongType { expected: in_words(expected), found: Some(in_words(found)) };
+        return Problem::WrongType { expected: in_words(expected), found: Some(shortened(&in_words(found))) };
     }
-    Problem::Refused(message.to_owned())
+    Problem::Refused(shortened(message))
+}
+
+/// A value may be of any length, a message may not: of a long text the start and the end.
+fn shortened(text: &str) -> String {
+    const ENDS: usize = 100;
+    let characters = text.chars().count();
+    if characters <= 2 * ENDS + 1 {
+        return text.to_owned();
+    }
+    text.chars().take(ENDS).chain(['…']).chain(text.chars().skip(characters - ENDS)).collect()
 }
 
 /// Rust's names of types in TOML's words.

@@ -1,15 +1,24 @@
-//! A deserializer that takes only tables as structs. Serde takes arrays too, field by field, so that
-//! `types = [true, false, false]` would be read as a table of types.
+//! A deserializer that takes only tables as tables. Serde takes arrays as structs too, field by field, so that
+//! `types = [true, false, false]` would be read as a table of types; and `toml` hands out a date as a table with one
+//! odd key.
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 
-/// A deserializer, visitor, access or seed whose structs are tables, all the way down.
+use super::tree::DATE;
+
+/// A deserializer, visitor, access or seed whose structs and maps are tables, all the way down.
 pub(super) struct Strict<T>(pub(super) T);
 
-/// The visitor of a struct: no array.
-struct Table<V>(V);
+/// The visitor of a struct or a map, its access and the seed of its keys: no array, no date.
+struct Table<T>(T);
+
+/// The key under which `toml` hands out a date; a test holds it to be right.
+const DATE_KEY: &str = "$__toml_private_datetime";
 
 macro_rules! forward {
     ($($method:ident)+) => {
@@ -26,7 +35,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
         deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
         deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_option
-        deserialize_unit deserialize_seq deserialize_map deserialize_identifier deserialize_ignored_any
+        deserialize_unit deserialize_seq deserialize_identifier deserialize_ignored_any
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
@@ -56,7 +65,15 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_struct(name, fields, Table(visitor))
+        if name == DATE {
+            self.0.deserialize_struct(name, fields, Strict(visitor))
+        } else {
+            self.0.deserialize_struct(name, fields, Table(visitor))
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(Table(visitor))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -81,7 +98,35 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Table<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Strict(map))
+        self.0.visit_map(Table(map))
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Table<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        self.0.next_key_seed(Table(seed))
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        self.0.next_value_seed(Strict(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint()
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Table<S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        if key == DATE_KEY {
+            return Err(D::Error::invalid_type(Unexpected::Other("a date"), &"a table"));
+        }
+        self.0.deserialize(key.into_deserializer())
     }
 }
 

@@ -138,6 +138,16 @@ fn errors_say_where_and_what_was_expected() {
             "line 1, column 6: key 'a': expected a table",
         ),
         (
+            "c = 1979-05-27",
+            "line 1, column 5: key 'c': expected a table, found a date",
+            "line 1, column 5: key 'c': expected a table",
+        ),
+        (
+            "a = [1979-05-27]",
+            "line 1, column 6: key 'a': expected a table, found a date",
+            "line 1, column 6: key 'a': expected a table",
+        ),
+        (
             "a = [['s3']]",
             "line 1, column 6: key 'a': expected a table, found an array",
             "line 1, column 6: key 'a': expected a table",
@@ -193,6 +203,14 @@ fn errors_say_where_and_what_was_expected() {
 }
 
 #[test]
+fn a_long_value_makes_no_long_message() {
+    for text in [format!("b = \"{}\"", "ä".repeat(100_000)), format!("id = \"{}//\"", "ä".repeat(100_000))] {
+        let error = from_toml::<File>(&text).expect_err("wrong").to_string();
+        assert!(error.chars().count() < 300 && error.contains("ä…ä"), "{error}");
+    }
+}
+
+#[test]
 fn deep_nesting_is_an_error_and_no_overflow() {
     let text = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
     let error = from_toml::<toml::Table>(&text).expect_err("too deep").to_string();
@@ -216,6 +234,8 @@ fn json_errors_say_the_same() {
 /// The tree knows dates by a name that the `toml` crate keeps to itself.
 #[test]
 fn dates_are_recognised() {
+    let file: BTreeMap<String, toml::value::Datetime> = from_toml("d = 1979-05-27").expect("a date");
+    assert_eq!(to_toml(&file), "d = 1979-05-27\n");
     let date: toml::value::Datetime = "1979-05-27".parse().expect("a date");
     assert_eq!(to_toml(&BTreeMap::from([("d", date)])), "d = 1979-05-27\n");
 }

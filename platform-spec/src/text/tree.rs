@@ -36,8 +36,8 @@ impl Serialize for JsonQuoted<'_> {
     }
 }
 
-/// The names under which `toml` passes a date through serde; a test holds them to be right.
-const DATE: &str = "$__toml_private_Datetime";
+/// The name under which `toml` passes a date through serde; a test holds it to be right.
+pub(super) const DATE: &str = "$__toml_private_Datetime";
 
 /// The tree of a value.
 pub(super) fn of<T: Serialize + ?Sized>(value: &T) -> Node {
