@@ -243,7 +243,10 @@ impl Client {
             Proof::Header(header) => return Ok(header),
             Proof::Ask(asked) => asked,
         };
-        let answer = self.ask_for_token(asked)?;
+        let answer = self.ask_for_token(asked).map_err(|error| match error.status() {
+            None | Some(401 | 403) => error,
+            Some(_) => CallError::Token { registry: self.registry.clone(), cause: Box::new(error) },
+        })?;
         authorizer.accept(scopes, &answer.body).map_err(|what| CallError::Answer {
             method: Method::GET,
             url: Box::new(answer.url),

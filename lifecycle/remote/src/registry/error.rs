@@ -49,6 +49,13 @@ pub(super) enum CallError {
     /// The place for tokens has no TLS, though the registry has.
     #[error("token of {registry}: refused to ask {realm} without TLS")]
     InsecureRealm { registry: String, realm: Box<Url> },
+    /// The place for tokens answers, but not with one. Its status says nothing about an image.
+    #[error("token of {registry}")]
+    Token {
+        registry: String,
+        #[source]
+        cause: Box<CallError>,
+    },
     /// The credential cannot be used.
     #[error(transparent)]
     Credential(#[from] CredentialError),

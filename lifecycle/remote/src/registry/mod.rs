@@ -18,6 +18,9 @@ mod retry;
 mod token;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
