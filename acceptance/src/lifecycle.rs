@@ -120,6 +120,7 @@ impl Phase {
     /// # Panics
     ///
     /// If it cannot be started.
+    #[must_use]
     pub fn run(self) -> Outcome {
         let mut command = self.command();
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -161,7 +162,6 @@ impl Outcome {
     /// # Panics
     ///
     /// If not.
-    #[must_use]
     #[track_caller]
     pub fn succeeds(self) -> Self {
         self.ends_with(0)
@@ -172,7 +172,6 @@ impl Outcome {
     /// # Panics
     ///
     /// If not.
-    #[must_use]
     #[track_caller]
     pub fn ends_with(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}\n{}", self.command, self.stdout, self.stderr);
