@@ -207,3 +207,114 @@ fn read(file: impl AsFd, name: &[u8], size: u64, part: Range<u64>, buffer: &mut 
     }
     if filled == expected { Ok(()) } else { Err(LayerError::changed(name, size, part.start + filled as u64)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+    use crate::layer::{Owner, Recipe};
+
+    /// What archiving says when `change` is done to a file of 1,000 bytes after it was looked at.
+    fn after(change: impl FnOnce(&Path)) -> Result<(), String> {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(dir.path().join("bp/layer/sub")).expect("made");
+        let file = dir.path().join("bp/layer/sub/file");
+        fs::write(&file, [b'x'; 1000]).expect("written");
+        let recipe = Recipe::Directory {
+            layers: dir.path().to_owned(),
+            relative: "bp/layer".into(),
+            owner: Owner { uid: 1, gid: 1 },
+        };
+        let mut chunker = Chunker::new(Plan::new(&recipe).expect("a plan"));
+        let mut chunk = Chunk::default();
+        assert!(chunker.next(&mut chunk).expect("planned"));
+        let mut filler = Filler::new(chunker.root());
+        change(&file);
+        let shown = |error: LayerError| error.to_string().replace(&file.display().to_string(), "FILE");
+        filler.fill(&chunk, &mut vec![0; BUFFER]).map_err(shown)
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_archived_is_an_error_and_never_followed() {
+        assert_eq!(after(|_| {}), Ok(()));
+        let changed = |now| Err(format!("FILE changed while it was archived: 1000 bytes, then {now}"));
+        let replaced = Err("FILE was replaced while it was archived".to_owned());
+        assert_eq!(after(|file| fs::write(file, "short").expect("written")), changed(5));
+        assert_eq!(after(|file| fs::write(file, "").expect("written")), changed(0));
+        assert_eq!(after(|file| fs::write(file, [0; 5000]).expect("written")), changed(1001));
+        let cases: [fn(&Path); 6] = [
+            |file| symlink("/etc/passwd", file).expect("linked"),
+            |file| fs::create_dir(file).expect("made"),
+            |file| fs::write(file, [b'y'; 1000]).expect("written"),
+            |file| {
+                let name = file.as_os_str().as_encoded_bytes();
+                rustix::fs::mknodat(CWD, name, rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
+            },
+            |file| drop(std::os::unix::net::UnixDatagram::bind(file).expect("a socket")),
+            |file| symlink("file2", file).expect("linked"),
+        ];
+        for change in cases {
+            let swap = |file: &Path| {
+                // Not at the inode that becomes free.
+                fs::rename(file, file.with_file_name("elsewhere")).expect("moved");
+                change(file);
+            };
+            assert_eq!(after(swap), replaced);
+        }
+        assert_eq!(
+            after(|file| fs::remove_file(file).expect("removed")),
+            Err("open FILE: no such file or directory".to_owned())
+        );
+        let directory_is_a_link = |file: &Path| {
+            let directory = file.parent().expect("a parent");
+            fs::rename(directory, directory.with_file_name("moved")).expect("moved");
+            symlink("moved", directory).expect("linked");
+        };
+        assert_eq!(after(directory_is_a_link), replaced);
+    }
+
+    #[test]
+    fn a_tar_is_cut_at_every_mebibyte_whatever_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layer = dir.path().join("layer");
+        fs::create_dir(&layer).expect("made");
+        // Headers of several blocks and contents of all lengths move the cuts into every kind of place.
+        for number in 0..700 {
+            let name = format!("{number}{}", if number % 3 == 0 { "\u{e9}".repeat(60) } else { String::new() });
+            fs::write(layer.join(name), vec![b'a'; number * 37 % 9000]).expect("written");
+        }
+        fs::write(layer.join("large"), vec![b'b'; 2_500_000]).expect("written");
+        let recipe = Recipe::Directory {
+            layers: dir.path().to_owned(),
+            relative: "layer".into(),
+            owner: Owner { uid: 1, gid: 1 },
+        };
+        let mut chunker = Chunker::new(Plan::new(&recipe).expect("a plan"));
+        let mut filler = Filler::new(chunker.root());
+        let (mut chunk, mut buffer, mut all) = (Chunk::default(), vec![0; BUFFER], Vec::new());
+        let mut lengths = Vec::new();
+        while chunker.next(&mut chunk).expect("planned") {
+            buffer.fill(0xee);
+            filler.fill(&chunk, &mut buffer).expect("filled");
+            all.extend_from_slice(&buffer[..chunk.length]);
+            lengths.push(chunk.length);
+        }
+        assert!(lengths.len() > 5 && lengths[..lengths.len() - 1].iter().all(|length| *length == CHUNK));
+        let mut found = 0;
+        for entry in ::tar::Archive::new(&all[..]).entries().expect("entries") {
+            let entry = entry.expect("readable");
+            let path = entry.path().expect("a path").into_owned();
+            if entry.header().entry_type().is_file() {
+                let mut content = Vec::new();
+                std::io::copy(&mut { entry }, &mut content).expect("read");
+                assert_eq!(content, fs::read(&path).expect("there"), "{}", path.display());
+                found += 1;
+            }
+        }
+        assert_eq!(found, 701);
+        assert!(all.ends_with(&[0; 1024]));
+    }
+}

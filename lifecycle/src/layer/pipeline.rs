@@ -18,7 +18,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use nix::errno::Errno;
-use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::chunk::{BUFFER, CHUNK, Chunk, Chunker, Filler};
@@ -169,12 +168,12 @@ impl Pipeline {
         let source = Source::recipe(recipe)?;
         let mut output = Output::new();
         if want.blob {
-            output.blob = Some(Blob::create(&self.temp)?);
+            output.blob = Some(Blob { file: NewFile::create_in(&self.temp)?, hasher: Hasher::new() });
         }
         if let Some(path) = want.tar {
-            output.tar = Some(NewTar::create(path)?);
+            output.tar = Some(NewFile::create(path.to_owned())?);
         }
-        self.run(source, output)?.packed()
+        Ok(self.run(source, output)?.packed())
     }
 
     /// Compresses an uncompressed tar that already is in a file (a cache's, for a cache image or a registry), from its
@@ -182,8 +181,8 @@ impl Pipeline {
     pub fn compress(&self, tar: &File, name: &Path) -> Result<Packed, LayerError> {
         let size = tar.metadata().path("stat", name)?.len();
         let mut output = Output::new();
-        output.blob = Some(Blob::create(&self.temp)?);
-        self.run(Source::Tar { tar, name, size, next: 0 }, output)?.packed()
+        output.blob = Some(Blob { file: NewFile::create_in(&self.temp)?, hasher: Hasher::new() });
+        Ok(self.run(Source::Tar { tar, name, size, next: 0 }, output)?.packed())
     }
 
     /// Calls `f` on each item, several at a time (at most the pipeline's threads); results in the items' order.
@@ -469,16 +468,17 @@ struct Output<'a> {
     hasher: Hasher,
     written: u64,
     blob: Option<Blob>,
-    tar: Option<NewTar>,
+    tar: Option<NewFile>,
     compare: Option<Compare<'a>>,
 }
 
 struct Blob {
-    file: NamedTempFile,
+    file: NewFile,
     hasher: Hasher,
 }
 
-struct NewTar {
+/// A file that is being written; removed if it is not finished.
+struct NewFile {
     file: File,
     path: PathBuf,
     finished: bool,
@@ -489,33 +489,35 @@ struct Compare<'a> {
     same: bool,
 }
 
-impl Blob {
-    fn create(temp: &Path) -> Result<Self, LayerError> {
-        use std::os::unix::fs::PermissionsExt;
-        let file = tempfile::Builder::new()
-            .prefix("layer-")
-            .suffix(".tar.gz")
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(temp)
-            .map_err(|error| LayerError::path("create a file in", temp.as_os_str().as_bytes(), strip_path(error)))?;
-        Ok(Self { file, hasher: Hasher::new() })
+impl NewFile {
+    fn create(path: PathBuf) -> Result<Self, LayerError> {
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).path("create", &path)?;
+        Ok(Self { file, path, finished: false })
+    }
+
+    /// With a name that nobody has.
+    fn create_in(directory: &Path) -> Result<Self, LayerError> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            match Self::create(directory.join(format!("layer-{}-{number}.tar.gz", std::process::id()))) {
+                Err(LayerError::Path(PathError { source, .. })) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                created => return created,
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PathError> {
+        self.file.write_all(bytes).path("write", &self.path)
+    }
+
+    fn finish(mut self) -> PathBuf {
+        self.finished = true;
+        std::mem::take(&mut self.path)
     }
 }
 
-/// What tempfile adds to an error: the path, which is named already.
-fn strip_path(error: io::Error) -> io::Error {
-    let source = error.get_ref().and_then(|inner| inner.source()).and_then(|inner| inner.downcast_ref::<io::Error>());
-    source.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
-}
-
-impl NewTar {
-    fn create(path: &Path) -> Result<Self, LayerError> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path).path("create", path)?;
-        Ok(Self { file, path: path.to_owned(), finished: false })
-    }
-}
-
-impl Drop for NewTar {
+impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.finished {
             let _ = fs::remove_file(&self.path);
@@ -535,10 +537,10 @@ impl Output<'_> {
             compare.same = compare.same && is_same(compare.file, self.written, bytes);
         }
         if let Some(tar) = &mut self.tar {
-            tar.file.write_all(bytes).path("write", &tar.path)?;
+            tar.write(bytes)?;
         }
         if let Some(blob) = &mut self.blob {
-            blob.file.as_file_mut().write_all(&slot.packed).path("write", blob.file.path())?;
+            blob.file.write(&slot.packed)?;
             blob.hasher.update(&slot.packed);
         }
         self.written += bytes.len() as u64;
@@ -553,24 +555,16 @@ impl Output<'_> {
         Digested { diff_id, size, same }
     }
 
-    fn packed(self) -> Result<Packed, LayerError> {
-        let blob = match self.blob {
-            Some(Blob { file, hasher }) => {
-                let (digest, size) = hasher.finish();
-                let path = file.into_temp_path().keep().map_err(|error| PathError {
-                    operation: "keep",
-                    path: error.path.to_path_buf(),
-                    source: error.error,
-                })?;
-                Some(Spool::new(path, digest, size))
-            }
-            None => None,
-        };
-        if let Some(mut tar) = self.tar {
-            tar.finished = true;
+    fn packed(self) -> Packed {
+        let blob = self.blob.map(|Blob { file, hasher }| {
+            let (digest, size) = hasher.finish();
+            Spool::new(file.finish(), digest, size)
+        });
+        if let Some(tar) = self.tar {
+            tar.finish();
         }
         let (diff_id, size) = self.hasher.finish();
-        Ok(Packed { diff_id, size, blob })
+        Packed { diff_id, size, blob }
     }
 }
 
@@ -582,3 +576,7 @@ fn is_same(file: &File, offset: u64, bytes: &[u8]) -> bool {
         file.read_exact_at(found, offset + index * (64 << 10)).is_ok() && found == part
     })
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

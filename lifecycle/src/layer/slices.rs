@@ -184,3 +184,163 @@ pub fn slices(app: &Path, owner: Owner, slices: &[Slice]) -> Result<Vec<Recipe>,
     let taken = above.into_iter().zip(0..).map(|(above, slice)| Part::Taken { tree: tree.clone(), slice, above });
     Ok(taken.chain([last]).map(recipe).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::digest::Digest;
+    use crate::layer::{Pipeline, Want};
+
+    /// Names of the entries of each slice's layer, relative to the app directory and without the directories above it.
+    fn sliced(app: &Path, paths: &[&[&str]]) -> Vec<Vec<String>> {
+        let list: Vec<Slice> = paths
+            .iter()
+            .map(|paths| Slice { paths: Some(paths.iter().map(|path| (*path).to_owned()).collect()) })
+            .collect();
+        let temp = tempfile::tempdir().expect("a directory");
+        let pipeline = Pipeline::new(temp.path()).expect("a pipeline");
+        let recipes = slices(app, Owner { uid: 1, gid: 1 }, &list).expect("sliced");
+        recipes
+            .iter()
+            .map(|recipe| {
+                let packed = pipeline.pack(recipe, Want { blob: true, tar: None }).expect("packed");
+                let mut tar = Vec::new();
+                let blob = packed.blob.expect("wanted").open().expect("opened");
+                super::super::gzip::decompressed(blob).expect("gzip").read_to_end(&mut tar).expect("read");
+                assert_eq!(Digest::of(&tar), packed.diff_id);
+                let mut archive = ::tar::Archive::new(&tar[..]);
+                let paths = archive.entries().expect("entries").map(|entry| {
+                    let path = entry.expect("readable").path().expect("a path").into_owned();
+                    path.strip_prefix(app).map(|path| format!("./{}", path.display()))
+                });
+                let all: Vec<_> = paths.collect();
+                let above = all.iter().take_while(|path| path.is_err()).count();
+                assert!(all.is_empty() || above == app.components().count() - 2);
+                all.into_iter().skip(above).map(|path| path.expect("beneath the app")).collect()
+            })
+            .collect()
+    }
+
+    fn app() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a directory");
+        let app = dir.path().join("app");
+        for directory in ["dir", "dir/sub", "other", "other/empty", "a"] {
+            fs::create_dir_all(app.join(directory)).expect("made");
+        }
+        for file in ["file.txt", ".hidden", "dir/file.txt", "dir/sub/file.md", "other/file.txt", "a/x", "a-b"] {
+            fs::write(app.join(file), file).expect("written");
+        }
+        symlink("dir", app.join("link")).expect("linked");
+        dir
+    }
+
+    const ALL: [&str; 14] = [
+        "./",
+        "./.hidden",
+        "./a",
+        "./a-b",
+        "./a/x",
+        "./dir",
+        "./dir/file.txt",
+        "./dir/sub",
+        "./dir/sub/file.md",
+        "./file.txt",
+        "./link",
+        "./other",
+        "./other/empty",
+        "./other/file.txt",
+    ];
+
+    #[test]
+    fn slices_take_what_matches_and_the_last_layer_has_the_rest() {
+        let dir = app();
+        let app = dir.path().join("app");
+        let all = &ALL[..];
+        let without = |taken: &[&str]| -> Vec<&str> {
+            let taken: BTreeSet<_> = taken.iter().collect();
+            all.iter().copied().filter(|name| !taken.contains(name)).collect()
+        };
+        let none: &[&str] = &[];
+        type Case<'a> = (&'a [&'a [&'a str]], Vec<Vec<&'a str>>);
+        let cases: &[Case<'_>] = &[
+            (&[], vec![all.to_vec()]),
+            (&[none], vec![vec![], all.to_vec()]),
+            (&[&["file.txt"]], vec![vec!["./", "./file.txt"], without(&["./file.txt"])]),
+            // Beneath one directory only, and no symlink is followed.
+            (
+                &[&["*/*.txt", "link/*"]],
+                vec![
+                    vec!["./", "./dir", "./dir/file.txt", "./other", "./other/file.txt"],
+                    without(&["./dir/file.txt", "./other/file.txt"]),
+                ],
+            ),
+            // A directory is taken whole; the rest has nothing of it.
+            (
+                &[&["dir/"]],
+                vec![
+                    vec!["./", "./dir", "./dir/file.txt", "./dir/sub", "./dir/sub/file.md"],
+                    without(&["./dir", "./dir/file.txt", "./dir/sub", "./dir/sub/file.md"]),
+                ],
+            ),
+            // What one slice has taken, a later one does not; a directory that is emptied is not in the rest.
+            (
+                &[&["dir/sub"], &["dir/*", "nothing"], &["dir"]],
+                vec![
+                    vec!["./", "./dir", "./dir/sub", "./dir/sub/file.md"],
+                    vec!["./", "./dir", "./dir/file.txt"],
+                    vec![],
+                    without(&["./dir", "./dir/file.txt", "./dir/sub", "./dir/sub/file.md"]),
+                ],
+            ),
+            // A directory whose directories are emptied is emptied too, up to the app itself.
+            (
+                &[&["*/*/*", "*/file*", "a/x"], &["[^x]*"]],
+                vec![
+                    vec![
+                        "./",
+                        "./a",
+                        "./a/x",
+                        "./dir",
+                        "./dir/file.txt",
+                        "./dir/sub",
+                        "./dir/sub/file.md",
+                        "./other",
+                        "./other/file.txt",
+                    ],
+                    vec!["./", "./.hidden", "./a-b", "./file.txt", "./link", "./other", "./other/empty"],
+                    vec![],
+                ],
+            ),
+            // Nothing outside, nothing absolute, not the app itself.
+            (&[&["../*", "/*", ".", "..", ""]], vec![vec![], all.to_vec()]),
+        ];
+        for (paths, expected) in cases {
+            assert_eq!(sliced(&app, paths), *expected, "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn an_app_that_is_a_symlink_is_a_symlink_and_is_in_the_last_layer() {
+        let dir = app();
+        let link = dir.path().join("linked");
+        symlink("app", &link).expect("linked");
+        assert_eq!(sliced(&link, &[]), [["./"]]);
+        assert_eq!(sliced(&link, &[&["*"]]), [vec![], vec!["./"]]);
+    }
+
+    #[test]
+    fn malformed_patterns_and_missing_directories_are_errors() {
+        let dir = app();
+        let list = [Slice { paths: Some(vec!["[a".to_owned()]) }];
+        let owner = Owner { uid: 1, gid: 1 };
+        let error = slices(&dir.path().join("app"), owner, &list).expect_err("malformed");
+        assert_eq!(error.to_string(), "slice path \"[a\": syntax error in pattern");
+        let error = slices(Path::new("/no/such/app"), owner, &list).expect_err("missing");
+        assert_eq!(error.to_string(), "lstat /no/such/app: no such file or directory");
+    }
+}
