@@ -276,10 +276,10 @@ fn first_passing(groups: Groups, setting: &Setting, transcript: &mut Transcript)
     for group in groups {
         let group = group?;
         let results = runs.of(&group, setting);
+        errored |= results.iter().any(|run| matches!(run.outcome, Outcome::Error(_)));
         match resolve::resolve(&group, &results, transcript) {
             Ok((group, plan)) => return Ok(Detected { group, plan, analyzed: None }),
             Err(GroupFailure::Failed) => {}
-            Err(GroupFailure::Errored) => errored = true,
             Err(GroupFailure::GaveUp) => return Err(DetectError::GaveUp),
         }
     }

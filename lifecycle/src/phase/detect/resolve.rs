@@ -19,10 +19,8 @@ const MOST_TOLD: usize = 100;
 /// Why a group does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupFailure {
-    /// A member that it cannot do without does not apply, nobody is left, or no trial of the plan succeeds.
+    /// A member that it cannot do without did not pass, nobody is left, or no trial of the plan succeeds.
     Failed,
-    /// A member that it cannot do without does not apply, and a `bin/detect` failed.
-    Errored,
     /// No trial was found to succeed, but not all could be ruled out.
     GaveUp,
 }
@@ -70,7 +68,7 @@ fn passing<'a>(
 ) -> Result<(Vec<&'a Module>, Vec<Candidate>), GroupFailure> {
     transcript.debug("======== Results ========");
     let (mut modules, mut candidates) = (Vec::new(), Vec::new());
-    let (mut can_pass, mut errored) = (true, false);
+    let mut can_pass = true;
     for (Member { module, optional, .. }, run) in group.iter().zip(results) {
         match &run.outcome {
             Outcome::Pass(plan) => {
@@ -84,18 +82,16 @@ fn passing<'a>(
             Outcome::Error(None) => transcript.info(format!("err:  {module}")),
             Outcome::Error(Some(code)) => transcript.info(format!("err:  {module} ({code})")),
         }
-        errored |= matches!(run.outcome, Outcome::Error(_));
         can_pass &= optional;
     }
-    match (can_pass, errored) {
-        (false, true) => Err(GroupFailure::Errored),
-        (false, false) => Err(GroupFailure::Failed),
-        (true, _) if !modules.iter().any(|module| module.kind == Kind::Buildpack) => {
-            transcript.debug("fail: no viable buildpacks in group");
-            Err(GroupFailure::Failed)
-        }
-        (true, _) => Ok((modules, candidates)),
+    if !can_pass {
+        return Err(GroupFailure::Failed);
     }
+    if !modules.iter().any(|module| module.kind == Kind::Buildpack) {
+        transcript.debug("fail: no viable buildpacks in group");
+        return Err(GroupFailure::Failed);
+    }
+    Ok((modules, candidates))
 }
 
 /// Tells the trials in the order of the specification up to the one that succeeds, and no more than a reader can use.
