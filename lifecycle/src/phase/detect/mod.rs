@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use lifecycle_launch::env::Env;
-use log::{debug, error, warn};
+use log::{LevelFilter, debug, error, warn};
 use platform_spec::analyzed::Analyzed;
 use platform_spec::api::{BuildpackApiError, PlatformApi};
 use platform_spec::exit;
@@ -220,7 +220,7 @@ pub fn run(inputs: &Inputs, output: &mut dyn Write) -> Result<Detected, DetectEr
     let mut transcript = Transcript::default();
     let groups = Groups::new(modules, selection, order, order_extensions);
     let detected = first_passing(groups, &setting, &mut transcript);
-    transcript.print(detected.is_err(), output);
+    transcript.print(if detected.is_ok() { log::max_level() } else { LevelFilter::Trace }, output);
     match &detected {
         Err(DetectError::NoGroup) => {
             error!("No buildpack groups passed detection.");

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use log::Level;
+use log::{Level, LevelFilter};
 
 use super::executable::Run;
 
@@ -35,12 +35,9 @@ impl Transcript {
         self.0.push((level, Entry::Output(run)));
     }
 
-    /// Prints what is of the log level and above, or everything. Where nobody reads, nothing is lost.
-    pub(super) fn print(&self, everything: bool, to: &mut dyn Write) {
-        for (level, entry) in &self.0 {
-            if !everything && *level > log::max_level() {
-                continue;
-            }
+    /// Prints what is of this level and above. It does not matter whether anybody reads it.
+    pub(super) fn print(&self, level: LevelFilter, to: &mut dyn Write) {
+        for (_, entry) in self.0.iter().filter(|(of, _)| *of <= level) {
             let text = match entry {
                 Entry::Line(line) => line.as_bytes(),
                 Entry::Output(run) => &run.output,
@@ -48,5 +45,29 @@ impl Transcript {
             let end: &[u8] = if text.ends_with(b"\n") { b"" } else { b"\n" };
             let _ = to.write_all(&[text, end].concat());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::executable::Outcome;
+    use super::*;
+
+    #[test]
+    fn lines_end_and_outputs_are_bytes() {
+        let mut transcript = Transcript::default();
+        let run = |output: &[u8]| Arc::new(Run { outcome: Outcome::Fail, output: output.to_vec(), error: None });
+        transcript.debug("a {} %s");
+        transcript.output(Level::Debug, run(b"\xff%d"));
+        transcript.info("b\n");
+        transcript.output(Level::Info, run(b"c\n"));
+        let printed = |level| {
+            let mut to = Vec::new();
+            transcript.print(level, &mut to);
+            to
+        };
+        assert_eq!(printed(LevelFilter::Trace), b"a {} %s\n\xff%d\nb\nc\n");
+        assert_eq!(printed(LevelFilter::Info), b"b\nc\n");
+        assert_eq!(printed(LevelFilter::Warn), b"");
     }
 }
