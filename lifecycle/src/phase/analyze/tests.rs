@@ -331,3 +331,101 @@ fn labels_that_cannot_be_read() {
     let (analyzed, _) = setup.analyzed();
     assert_eq!((reference(&analyzed), &analyzed.metadata), (image.identifier.as_str(), &LifecycleMetadata::default()));
 }
+
+/// A tar with the parents and the tree of an SBOM layer; `files` are names below the layers directory, or absolute.
+fn sbom_tar(layers: &Path, files: &[&str]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |path: &Path, directory: bool| {
+        let mut header = tar::Header::new_ustar();
+        let kind = if directory { tar::EntryType::Directory } else { tar::EntryType::Regular };
+        header.set_entry_type(kind);
+        header.set_mode(if directory { 0o755 } else { 0o644 });
+        header.set_size(if directory { 0 } else { 4 });
+        // Absolute names, as lifecycles write them and the library does not.
+        let name = path.as_os_str().as_encoded_bytes();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+        header.set_cksum();
+        tar.append(&header, if directory { &b""[..] } else { b"sbom" }).expect("added");
+    };
+    for parent in ["", "sbom", "sbom/launch", "sbom/launch/bp"] {
+        add(layers.join(parent).as_path(), true);
+    }
+    for file in files {
+        add(&layers.join(file), false);
+    }
+    tar.into_inner().expect("a tar")
+}
+
+impl Setup {
+    /// Pushes a previous image whose label names an SBOM layer of these files.
+    fn push_sbom(&self, files: &[&str]) -> Image {
+        let layer = self.layer(&sbom_tar(self.layers.path(), files));
+        let label = format!(r#"{{"sbom":{{"sha":"{}"}}}}"#, layer.diff_id);
+        self.push("reg.io/app", app(&label).with_layer(layer, ""))
+    }
+
+    fn restored(&self) -> Option<String> {
+        std::fs::read_to_string(self.layers.path().join("sbom/launch/bp/sbom.cdx.json")).ok()
+    }
+}
+
+const SBOM: &str = "sbom/launch/bp/sbom.cdx.json";
+
+#[test]
+fn the_previous_images_sbom_is_restored() {
+    let mut setup = setup();
+    setup.push_sbom(&[SBOM]);
+    setup.inputs.api = api("0.7");
+    setup.analyzed();
+    assert_eq!(setup.restored(), None, "not at this Platform API");
+    setup.inputs.api = api("0.8");
+    setup.inputs.skip_layers = true;
+    let (analyzed, _) = setup.analyzed();
+    assert_eq!(setup.restored(), None, "nothing is to be restored");
+    assert!(analyzed.metadata.sbom.is_some(), "but it is recorded");
+    setup.inputs.skip_layers = false;
+    let (_, log) = setup.analyzed();
+    assert_eq!(setup.restored().as_deref(), Some("sbom"));
+    assert_logged(&log, "info: Restoring data for SBOM from previous image");
+    setup.analyzed();
+    assert_eq!(setup.restored().as_deref(), Some("sbom"), "again");
+}
+
+#[test]
+fn an_sbom_layer_that_would_write_elsewhere_is_left_out() {
+    for bad in ["/etc/passwd", "bp/layer/sbom.cdx.json", "sbom/launch/../../bp", "sbom/cache/bp/sbom.cdx.json"] {
+        let setup = setup();
+        setup.push_sbom(&[SBOM, bad]);
+        let (analyzed, log) = setup.analyzed();
+        assert_ne!(reference(&analyzed), "", "{bad}: the rest of the image is used");
+        assert_logged(&log, "warn: Skipping restore for SBOM of the previous image: entry ");
+        for nothing in ["sbom/launch", "sbom/cache", "bp"] {
+            assert!(!setup.layers.path().join(nothing).exists(), "{bad}: {nothing}");
+        }
+    }
+    // Made with another layers directory.
+    let setup = setup();
+    let layer = setup.layer(&sbom_tar(Path::new("/other/layers"), &[SBOM]));
+    let label = format!(r#"{{"sbom":{{"sha":"{}"}}}}"#, layer.diff_id);
+    setup.push("reg.io/app", app(&label).with_layer(layer, ""));
+    let (_, log) = setup.analyzed();
+    assert_logged(&log, "warn: Skipping restore for SBOM of the previous image: entry ");
+}
+
+#[test]
+fn an_sbom_layer_that_cannot_be_read_is_an_error() {
+    let setup = setup();
+    let missing = Digest::of(b"missing");
+    for sha in [missing.to_string(), "nonsense".to_owned()] {
+        setup.push("reg.io/app", app(&format!(r#"{{"sbom":{{"sha":"{sha}"}}}}"#)));
+        let text = format!("retrieve launch SBOM layer {sha:?}: there is no such layer in the previous image");
+        assert_eq!(setup.error(), (text, 32));
+    }
+    let layer = setup.layer(&sbom_tar(setup.layers.path(), &[SBOM])[..700]);
+    let label = format!(r#"{{"sbom":{{"sha":"{}"}}}}"#, layer.diff_id);
+    let diff_id = layer.diff_id;
+    setup.push("reg.io/app", app(&label).with_layer(layer, ""));
+    let (text, code) = setup.error();
+    assert!(text.starts_with(&format!("restore launch SBOM layer {diff_id}: read layer: ")), "{text}");
+    assert_eq!(code, 32);
+}
