@@ -33,6 +33,11 @@ pub trait Store: Send + Sync {
     /// Deletes a manifest by its digest; `name` gives the repository.
     fn delete(&self, name: &str, digest: &Digest) -> Result<(), StoreError>;
 
+    /// How messages name an image: by its name, or where that is a file by its path.
+    fn shown_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
     /// Which encodings of a layer a push takes, so that the pipeline makes only those.
     fn encodings(&self) -> Encodings;
 }

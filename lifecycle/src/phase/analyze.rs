@@ -162,12 +162,13 @@ pub fn run(inputs: &Inputs, stores: Stores<'_>) -> Result<Analyzed, AnalyzeError
         };
         (previous.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), run_image)
     });
-    let previous = use_previous(&inputs.previous_image, previous, stores.images)?;
-    let run_image = use_run_image(&chosen.name, run_image)?;
-    let previous = previous.filter(|image| is_of_same_machine(image, run_image.as_ref(), inputs));
+    let shown = stores.images.shown_name(&inputs.previous_image);
+    let previous = use_previous(&shown, previous, stores.images)?;
+    let run_image = use_run_image(&stores.images.shown_name(&chosen.name), run_image)?;
+    let previous = previous.filter(|image| is_of_same_machine(image, &shown, run_image.as_ref()));
     let (reference, metadata) = match &previous {
         None => (String::new(), LifecycleMetadata::default()),
-        Some(image) => match read_metadata(image, &inputs.previous_image) {
+        Some(image) => match read_metadata(image, &shown) {
             None => (String::new(), LifecycleMetadata::default()),
             Some(metadata) => (image.identifier.clone(), metadata),
         },
@@ -283,15 +284,14 @@ fn tell_absent(name: &str, error: &StoreError) {
 
 /// Whether layers of the previous image can be used in an image on top of this run image. Programs of another
 /// architecture would not run in it.
-fn is_of_same_machine(previous: &Image, run_image: Option<&Image>, inputs: &Inputs) -> bool {
+fn is_of_same_machine(previous: &Image, name: &str, run_image: Option<&Image>) -> bool {
     let Some(run_image) = run_image else { return true };
     let (old, new) = (target::platform(&previous.config), target::platform(&run_image.config));
     if old.os.is_empty() || old.arch.is_empty() || new.platform().selects(&old.platform()) {
         return true;
     }
     warn!(
-        "Ignoring image {:?} because it is for {} and the run image for {}",
-        inputs.previous_image,
+        "Ignoring image {name:?} because it is for {} and the run image for {}",
         describe_platform(&old),
         describe_platform(&new)
     );

@@ -280,6 +280,10 @@ impl Store for LayoutStore {
         write::delete(self.place(name)?, digest)
     }
 
+    fn shown_name(&self, name: &str) -> String {
+        self.path(name).map_or_else(|_| name.to_owned(), |path| path.display().to_string())
+    }
+
     fn encodings(&self) -> Encodings {
         Encodings::Blob
     }

@@ -118,6 +118,9 @@ fn paths() {
             Place { name: name.to_owned(), path: PathBuf::from(path), digest: found, ref_name: ref_name.to_owned() };
         assert_eq!(place(dir, name).unwrap_or_else(|error| panic!("{error}")), expected);
     }
+    let store = LayoutStore::new(Path::new("/l"));
+    assert_eq!(store.shown_name("me/app:1"), "/l/index.docker.io/me/app/1");
+    assert_eq!(store.shown_name("!"), "!");
     for (dir, name) in [("/l", "/l/../etc"), ("/l", "/etc/app"), ("/l", "r.io/../../etc"), ("/l", "a@sha256:1")] {
         assert!(matches!(place(dir, name), Err(StoreError::Name { .. })), "{name}");
     }

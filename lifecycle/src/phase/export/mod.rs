@@ -332,7 +332,7 @@ pub fn run(
     let mut made = packer.run(&gathered.parts, now)?;
     let image = config::assemble(inputs, &bases, &metadata, &entrypoint, &gathered, &made)?;
     let name = &inputs.output;
-    info!("Saving {name}...");
+    info!("Saving {}...", store.shown_name(name));
     let pushed = push.finish(&image).map_err(|cause| ExportError::Save { name: name.clone(), cause })?;
     let report = report(inputs, &gathered, pushed)?;
 
