@@ -463,3 +463,47 @@ impl Read for Source<'_> {
         Err(kind.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_is_kept() {
+        for (from, location, expected) in [
+            ("https://reg/v2/", "http://reg/v2/a", Some("https://reg/v2/a")),
+            ("https://reg:5000/v2/", "http://reg:5000/v2/a?x", Some("https://reg:5000/v2/a?x")),
+            ("https://reg:5000/v2/", "http://reg/v2/a", Some("https://reg:5000/v2/a")),
+            ("https://reg/v2/", "http://reg:5000/v2/a", None),
+            ("https://reg/v2/", "http://other/v2/a", None),
+            ("https://reg/v2/", "https://other/v2/a", Some("https://other/v2/a")),
+            ("http://reg/v2/", "http://other/v2/a", Some("http://other/v2/a")),
+            ("http://reg/v2/", "https://other/v2/a", Some("https://other/v2/a")),
+            ("https://reg/v2/", "/a", Some("https://reg/a")),
+        ] {
+            let found = follow(&Url::parse(from).expect("a URL"), location);
+            assert_eq!(found.ok().map(|url| url.to_text()).as_deref(), expected, "{from} {location}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_as_long_as_it_was() {
+        let read = |content: &[u8], left: u64| {
+            let (failed, first_read) = (RefCell::new(None), RefCell::new(None));
+            let mut bytes = Vec::new();
+            let inner = Box::new(content);
+            let result = Source { left, inner, failed: &failed, first_read: &first_read }.read_to_end(&mut bytes);
+            (result.is_ok(), bytes, failed.into_inner().is_some())
+        };
+        assert_eq!(read(b"abc", 3), (true, b"abc".to_vec(), false));
+        assert_eq!(read(b"abcd", 3), (true, b"abc".to_vec(), false));
+        assert_eq!(read(b"ab", 3), (false, b"ab".to_vec(), true));
+    }
+
+    #[test]
+    fn large_blobs_get_more_time() {
+        let timeouts = Timeouts { blob: Duration::from_secs(10), slowest: 1000, ..Timeouts::default() };
+        assert_eq!(timeouts.for_blob(5_000), Duration::from_secs(15));
+        assert!(timeouts.for_blob(u64::MAX) > timeouts.for_blob(0));
+    }
+}

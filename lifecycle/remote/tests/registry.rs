@@ -3,10 +3,11 @@
 mod common;
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use common::{BASIC, Registry, USER, certificate, read_all, run, tool};
+use common::{BASIC, Registry, USER, certificate, listen, pass_on, read_all, run, tool};
 use lifecycle::digest::Digest;
 use lifecycle::image::contract::{self, Subject};
 use lifecycle::image::{Draft, Image, Layer, Store, StoreError};
@@ -183,4 +184,75 @@ fn insecure_registries_are_named_in_errors() {
     let cause = std::error::Error::source(&error).expect("a cause").to_string();
     assert!(cause.contains(&format!("http://{registry}")), "{cause}");
     assert!(matches!(error, StoreError::Failed { .. }), "a dead registry is not a missing image: {error:?}");
+}
+
+#[test]
+fn a_slow_tls_server_is_not_taken_for_plain_http() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let certificate = certificate(dir.path());
+    let registry = Registry::start(false, Some(&certificate));
+    let address = registry.address.clone();
+    let slow = listen(move |stream| {
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        pass_on(&stream, &address);
+    });
+    let authority = certificate.authority.to_str().expect("text");
+    store(&[("SSL_CERT_FILE", authority)], &[]).check_write(&format!("{slow}/app")).expect("written");
+}
+
+#[test]
+fn through_a_proxy() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let certificate = certificate(dir.path());
+    let registry = Registry::start(true, Some(&certificate));
+    let address = registry.address.clone();
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = heads.clone();
+    let proxy = listen(move |mut stream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if stream.read(&mut byte).unwrap_or(0) == 0 {
+                return;
+            }
+            head.push(byte[0]);
+        }
+        seen.lock().expect("no panic").push(String::from_utf8_lossy(&head).into_owned());
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        pass_on(&stream, &address);
+    });
+    let url = format!("http://user:pass@{proxy}");
+    let auth = format!(r#"{{"registry.invalid": "{BASIC}"}}"#);
+    let authority = certificate.authority.to_str().expect("text");
+    let variables = [("HTTPS_PROXY", url.as_str()), ("SSL_CERT_FILE", authority), ("CNB_REGISTRY_AUTH", &auth)];
+    store(&variables, &[]).check_write("registry.invalid/app").expect("written");
+    let heads = heads.lock().expect("no panic");
+    assert!(!heads.is_empty());
+    for head in heads.iter() {
+        assert!(head.starts_with("CONNECT registry.invalid:443 "), "{head}");
+        assert!(head.contains("Proxy-Authorization: Basic dXNlcjpwYXNz"), "{head}");
+        assert!(!head.to_lowercase().contains("\r\nauthorization"), "{head}");
+    }
+}
+
+#[test]
+fn a_token_server_without_tls_is_not_asked_by_a_registry_with() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let certificate = certificate(dir.path());
+    let asked = Arc::new(Mutex::new(0));
+    let counter = asked.clone();
+    let tokens = listen(move |_| *counter.lock().expect("no panic") += 1);
+    let (authority, service) = (certificate.authority.display(), "test");
+    let more = format!(
+        "auth:\n  token:\n    realm: http://{tokens}/token\n    service: {service}\n    issuer: {service}\n    rootcertbundle: {authority}\n"
+    );
+    let registry = Registry::start_with(false, Some(&certificate), &more);
+    let (auth, authority) = (auth(&registry), certificate.authority.to_str().expect("text"));
+    for insecure in [vec![], vec![registry.address.as_str()]] {
+        let store = store(&[("SSL_CERT_FILE", authority), ("CNB_REGISTRY_AUTH", &auth)], &insecure);
+        let error = store.check_read(&format!("{}/app", registry.address)).expect_err("refused");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(cause.contains("without TLS"), "{cause}");
+    }
+    assert_eq!(*asked.lock().expect("no panic"), 0);
 }

@@ -66,7 +66,7 @@ fn run(name: &str, address: &str, limit: Duration) -> Result<Option<Credential>,
     let (sender, receiver) = mpsc::channel();
     let address = address.to_owned();
     // The thread ends with the pipes; a helper that leaves a process behind that holds them is not waited for.
-    thread::spawn(move || {
+    let talking = thread::spawn(move || {
         if let Some(mut stdin) = stdin {
             // A helper that does not read its input may still answer.
             let _ = stdin.write_all(address.as_bytes());
@@ -76,7 +76,11 @@ fn run(name: &str, address: &str, limit: Duration) -> Result<Option<Credential>,
         let _ = sender.send(read.map(|_| output));
     });
     let output = match receiver.recv_timeout(limit) {
-        Ok(output) => output.map_err(failed),
+        Ok(output) => {
+            // It has nothing left to do; afterwards the process has as many threads as before.
+            let _ = talking.join();
+            output.map_err(failed)
+        }
         Err(_) => Err(HelperError::Timeout { helper: name.to_owned(), limit }),
     };
     let status = wait(&mut child, deadline).map_err(failed)?;

@@ -167,8 +167,7 @@ fn find_config(set: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
 /// Removes the variables that hold credentials from this process's environment. Only while the process has one
 /// thread; otherwise nothing is done and the answer is `false`.
 pub(crate) fn remove_from_own_environment() -> bool {
-    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
-    if !matches!(threads, Ok(1)) {
+    if !is_alone() {
         return false;
     }
     for name in VARIABLES {
@@ -176,6 +175,16 @@ pub(crate) fn remove_from_own_environment() -> bool {
         unsafe { std::env::remove_var(name) };
     }
     true
+}
+
+/// Whether this is the process's only thread. One that has just been joined may still be seen for a moment.
+fn is_alone() -> bool {
+    (0..20).any(|attempt| {
+        if attempt > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file uses another part")]
 
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +34,11 @@ pub struct Certificate {
 impl Registry {
     /// Starts one. `auth`: asks for [`USER`]. With a certificate it speaks TLS.
     pub fn start(auth: bool, tls: Option<&Certificate>) -> Self {
+        Self::start_with(auth, tls, "")
+    }
+
+    /// Starts one with more lines in its configuration.
+    pub fn start_with(auth: bool, tls: Option<&Certificate>, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let address = format!("127.0.0.1:{port}");
@@ -51,6 +56,7 @@ impl Registry {
             std::fs::write(&path, passwords).expect("a file");
             config += &format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", path.display());
         }
+        config += more;
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config).expect("a file");
         let log = std::fs::File::create(dir.path().join("log")).expect("a file");
@@ -68,7 +74,7 @@ impl Registry {
 
     fn wait(&mut self) {
         let began = Instant::now();
-        while std::net::TcpStream::connect(&self.address).is_err() {
+        while TcpStream::connect(&self.address).is_err() {
             let ended = self.child.try_wait().expect("its state");
             if ended.is_some() || began.elapsed() > Duration::from_secs(30) {
                 let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
@@ -104,13 +110,13 @@ pub fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// An authority of our own, and a certificate by it for 127.0.0.1 and localhost.
+/// An authority of our own, and a certificate by it for 127.0.0.1, localhost and registry.invalid.
 pub fn certificate(dir: &Path) -> Certificate {
     let path = |name: &str| dir.join(name);
     let openssl = |arguments: &[&str]| {
         run(tool("openssl", "openssl").current_dir(dir).args(arguments));
     };
-    std::fs::write(path("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").expect("a file");
+    std::fs::write(path("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.invalid\n").expect("a file");
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let authority =
         ["req", "-x509", "-days", "30", "-subj", "/CN=Test authority", "-keyout", "ca.key", "-out", "ca.pem"];
@@ -143,4 +149,31 @@ pub fn read_all(mut reader: impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).expect("it can be read");
     bytes
+}
+
+/// A listener on a free port that hands each connection to `serve`, in a thread; its address.
+pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let serve = std::sync::Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Passes bytes on between a connection and an address, both ways.
+pub fn pass_on(from: &TcpStream, address: &str) {
+    let Ok(to) = TcpStream::connect(address) else { return };
+    let copy = |mut from: &TcpStream, mut to: &TcpStream| {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| copy(from, &to));
+        copy(&to, from);
+    });
 }

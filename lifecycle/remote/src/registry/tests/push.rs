@@ -93,7 +93,11 @@ fn a_cut_upload_is_gone_on_with() {
         fake.fail(
             "GET",
             UPLOADS,
-            Fault::Answer(204, vec![("Range", range.to_owned()), ("Location", "/x".to_owned())], String::new()),
+            Fault::Answer(
+                204,
+                vec![("Range", range.to_owned()), ("Location", "/v2/app/blobs/uploads/x".to_owned())],
+                String::new(),
+            ),
         );
         let push = store.push(&format!("{}/app", fake.address), &[]).expect("a push begins");
         push.layer(&layer(dir.path(), &content)).expect(range);
