@@ -155,15 +155,22 @@ impl Env {
     /// `unsuffixed` is what a file without suffix does: [`Action::Override`] in layers, [`Action::Default`] in the build
     /// configuration. A directory that is not there is fine.
     pub fn add_env_dir(&mut self, dir: &Path, unsuffixed: Action) -> Result<(), EnvError> {
+        self.add_env_dir_if_there(dir, unsuffixed).map(drop)
+    }
+
+    /// The same; whether it is there.
+    pub(crate) fn add_env_dir_if_there(&mut self, dir: &Path, unsuffixed: Action) -> Result<bool, EnvError> {
         let files = read_dir(dir, |name| Role::of(name, unsuffixed) != Role::Ignored)?;
-        self.apply(&files, unsuffixed);
-        Ok(())
+        if let Some(files) = &files {
+            self.apply(files, unsuffixed);
+        }
+        Ok(files.is_some())
     }
 
     /// Applies `<platform>/env`: the whole name of a file is the variable's. Values go before those of list variables
     /// and replace others (platform.md, *User-Provided Variables*). A directory that is not there is fine.
     pub fn add_platform_dir(&mut self, dir: &Path) -> Result<(), EnvError> {
-        for (name, value) in read_dir(dir, |name| is_name(name.as_bytes()))? {
+        for (name, value) in read_dir(dir, |name| is_name(name.as_bytes()))?.unwrap_or_default() {
             if is_list_variable(&name) {
                 self.prepend(&name, &value, LIST_DELIMITER);
             } else {
@@ -242,13 +249,16 @@ fn exists(path: &Path) -> Result<bool, PathError> {
     }
 }
 
-/// The wanted files of a directory with their contents, in byte order of their names. Directories are skipped, symlinks
-/// followed. A directory that is not there has none; nor has a file in its place, as where `env.launch/web` sets a
-/// variable `web` and there is a process of that type.
-fn read_dir(dir: &Path, wanted: impl Fn(&OsStr) -> bool) -> Result<Vec<(OsString, OsString)>, EnvError> {
+/// Names and contents.
+type Files = Vec<(OsString, OsString)>;
+
+/// The wanted files of a directory, in byte order of their names. Directories are skipped, symlinks followed. `None` if
+/// it is not there; nor is it with a file in its place, as where `env.launch/web` sets a variable `web` and there is a process
+/// of that type.
+fn read_dir(dir: &Path, wanted: impl Fn(&OsStr) -> bool) -> Result<Option<Files>, EnvError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         entries => entries.path("read directory", dir)?,
     };
@@ -286,7 +296,7 @@ fn read_dir(dir: &Path, wanted: impl Fn(&OsStr) -> bool) -> Result<Vec<(OsString
         files.push((name, OsString::from_vec(content)));
     }
     files.sort_unstable();
-    Ok(files)
+    Ok(Some(files))
 }
 
 #[cfg(test)]

@@ -187,9 +187,11 @@ fn add_layers(env: &mut Env, layers: &[Vec<PathBuf>], kind: Option<&ProcessType>
         }
         for layer in of_buildpack {
             env.add_env_dir(&layer.join("env"), Action::Override)?;
-            env.add_env_dir(&layer.join("env.launch"), Action::Override)?;
-            if let Some(kind) = kind {
-                env.add_env_dir(&layer.join("env.launch").join(kind.as_str()), Action::Override)?;
+            let at_launch = layer.join("env.launch");
+            if env.add_env_dir_if_there(&at_launch, Action::Override)?
+                && let Some(kind) = kind
+            {
+                env.add_env_dir(&at_launch.join(kind.as_str()), Action::Override)?;
             }
         }
     }
@@ -199,15 +201,16 @@ fn add_layers(env: &mut Env, layers: &[Vec<PathBuf>], kind: Option<&ProcessType>
 /// The files in `exec.d` or `profile.d` of all layers, in the order of the build, and after them those in the
 /// subdirectories named like the process's type.
 fn hooks(layers: &[Vec<PathBuf>], dir: &str, kind: Option<&ProcessType>) -> Result<Vec<PathBuf>, PathError> {
-    let mut files = Vec::new();
+    let (mut files, mut of_kind) = (Vec::new(), Vec::new());
     for layer in layers.iter().flatten() {
-        files.extend(layers::files(&layer.join(dir))?);
-    }
-    if let Some(kind) = kind {
-        for layer in layers.iter().flatten() {
-            files.extend(layers::files(&layer.join(dir).join(kind.as_str()))?);
+        let dir = layer.join(dir);
+        let Some(found) = layers::files(&dir)? else { continue };
+        files.extend(found);
+        if let Some(kind) = kind {
+            of_kind.extend(layers::files(&dir.join(kind.as_str()))?.unwrap_or_default());
         }
     }
+    files.append(&mut of_kind);
     Ok(files)
 }
 
