@@ -236,6 +236,14 @@ fn variables_exec_d_and_profiles_in_their_order() {
 }
 
 #[test]
+fn the_input_is_the_apps() {
+    let image = Image::new("", &[("layers/new/l/exec.d/x", "#!/bin/sh\nif read line; then exit 1; fi\n")]);
+    let input = fs::File::open(image.path().join("layers/config/metadata.toml")).expect("opened");
+    let (code, output, errors) = image.outcome(image.command("launcher", &["--", "head", "-n", "1"]).stdin(input));
+    assert_eq!((code, output.as_str(), errors.as_str()), (0, "[[buildpacks]]\n", ""));
+}
+
+#[test]
 fn what_fails_is_said_on_stderr_with_the_codes_of_the_specification() {
     // A file of the image that is not as it should be; name and arguments; code and error.
     type Case = (&'static str, &'static str, &'static [&'static str], i32, &'static str);
