@@ -117,7 +117,9 @@ pub fn exit_on_panic(verb: &'static str, code: u8) {
     panic::set_hook(Box::new(move |info| {
         let message = info.payload_as_str().unwrap_or("unknown panic");
         let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
-        log::error!("failed to {verb}: internal error: {message}{place}");
+        // Not through the log: it may not be there yet, and a panic is told at every level.
+        let text = format!("failed to {verb}: internal error: {message}{place}");
+        write_to(io::stderr().as_fd(), &render(log::Level::Error, &text, COLOR.load(Ordering::Relaxed)));
         #[expect(clippy::exit, reason = "a hook cannot return an exit code to main")]
         std::process::exit(code.into());
     }));
