@@ -17,7 +17,7 @@ use super::ExportError;
 use super::gather::Part;
 use crate::cache::{Cache, CacheError, Writer};
 use crate::digest::{Digest, Hasher};
-use crate::image::{Image, Layer, Push};
+use crate::image::{Image, Layer, Push, Source};
 use crate::layer::{LayerError, Pipeline, Recipe, Want};
 
 /// How many layers are sent at a time.
@@ -169,7 +169,8 @@ impl Packer<'_> {
     }
 
     fn previous_layer(&self, diff_id: &Digest) -> Option<&Layer> {
-        self.previous?.layer(diff_id)
+        // An OCI layout may be without the blob.
+        self.previous?.layer(diff_id).filter(|layer| !matches!(layer.source, Source::Absent))
     }
 
     /// What the cache has under a diffID, if it can be read.
