@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// `store.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Store {
-    /// Anything.
-    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
-    pub metadata: toml::Table,
+    /// Anything; `None` if the table is missing. An empty one is found again by the buildpack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<toml::Table>,
 }

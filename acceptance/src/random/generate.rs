@@ -373,6 +373,10 @@ fn layer(rng: &mut Rng, name: String) -> Layer {
         toml += &table(rng, "metadata", 3);
     }
     let mut files = tree(rng, 8);
+    if cache {
+        // Another lifecycle restores files without their setuid bit.
+        files.iter_mut().for_each(|node| node.mode &= 0o3777);
+    }
     let text = |path: &str, text: Vec<u8>| Node { path: path.to_owned(), mode: 0o644, kind: Kind::File(text) };
     let mut made: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for _ in 0..rng.below(4) {

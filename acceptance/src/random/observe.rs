@@ -194,11 +194,10 @@ pub(super) fn observe_image(
         }
         observed.note(format!("{round} cache metadata"), format!("{metadata:#}"));
     }
-    if cache == CacheKind::Directory && root.join("cache/committed").exists() {
-        let mut names: Vec<_> = fs::read_dir(root.join("cache/committed"))
-            .expect("listed")
-            .map(|entry| entry.expect("one").file_name())
-            .collect();
+    if cache == CacheKind::Directory {
+        // Before the first build that succeeds, some lifecycles have made an empty generation, and some none.
+        let listed = fs::read_dir(root.join("cache/committed"));
+        let mut names: Vec<_> = listed.into_iter().flatten().map(|entry| entry.expect("one").file_name()).collect();
         names.sort();
         observed.note(format!("{round} cache files"), format!("{names:#?}"));
     }

@@ -94,7 +94,7 @@ fn layers_are_sorted_with_what_each_has() {
             ("a/b:only-dir", true, false, false, false, &None),
         ]
     );
-    assert_eq!(read.store.expect("a store").metadata["kept"].as_str(), Some("yes"));
+    assert_eq!(read.store.expect("a store").metadata.expect("a table")["kept"].as_str(), Some("yes"));
     assert_eq!(read.layers[0].path, fixture.path("a"));
 }
 

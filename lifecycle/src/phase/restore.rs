@@ -143,8 +143,8 @@ impl Buildpack<'_> {
         let known = self.app().and_then(|known| known.store.as_ref());
         let Some(store) = known else { return Ok(()) };
         let metadata = match json_to_toml(&store.metadata) {
-            Some(toml::Value::Table(table)) => table,
-            Some(_) | None => toml::Table::new(),
+            Some(toml::Value::Table(table)) => Some(table),
+            Some(_) | None => None,
         };
         let store = platform_spec::store::Store { metadata };
         layers_dir::write_store(&self.inputs.layers_dir, self.id(), &store).map_err(self.refused())

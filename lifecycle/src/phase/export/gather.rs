@@ -202,8 +202,9 @@ fn buildpack(
     }
     let store = match &dir.store {
         Some(store) => {
-            let metadata = json(&toml::Value::Table(store.metadata.clone()), &format!("{id}:store"))?;
-            Some(StoreMetadata { metadata })
+            let table = store.metadata.clone().map(toml::Value::Table);
+            let metadata = table.map(|table| json(&table, &format!("{id}:store"))).transpose()?;
+            Some(StoreMetadata { metadata: metadata.unwrap_or_default() })
         }
         None => None,
     };
