@@ -63,6 +63,9 @@ pub(super) fn assemble(
     for (part, made) in gathered.parts.iter().zip(made) {
         let Some(Made { diff_id, app: Some((layer, reused)), .. }) = made else { continue };
         let sha = LayerSha { sha: diff_id.to_string() };
+        if matches!(part.kind, Kind::Launcher) {
+            tell_app(app.len(), reused_app);
+        }
         if !matches!(part.kind, Kind::App) {
             info!("{} layer '{}'", if *reused { "Reusing" } else { "Adding" }, part.id);
         }
@@ -85,10 +88,7 @@ pub(super) fn assemble(
                 app.push(sha);
                 reused_app += usize::from(*reused);
             }
-            Kind::Launcher => {
-                tell_app(app.len(), reused_app);
-                labels.launcher = sha;
-            }
+            Kind::Launcher => labels.launcher = sha,
             Kind::Config => labels.config = sha,
             Kind::ProcessTypes => labels.process_types = sha,
             Kind::CacheSbom => {}
