@@ -11,7 +11,7 @@ use crate::*;
 fn a_group_that_passes() {
     let world = World::new("0.15");
     let descriptor = Descriptor { own: "homepage = 'https://example.com'", ..PLAIN };
-    world.buildpack_with("some_node@1.2.3", descriptor, &plan("+node +npm -node"));
+    world.buildpack_with("some_node@1.2.3", descriptor, &plan("+npm +node -node"));
     world.buildpack("skipped@1", "exit 100");
     world.buildpack_with(
         "web@1",

@@ -16,9 +16,12 @@
 //! alternative, the set is exactly what settling leaves.
 //!
 //! Elements that have no open name in common do not influence each other, so each such *component* is searched by itself;
-//! the first trial of all is made of the first of each, for the order is lexicographic. (The one thing that holds between
-//! components is that somebody must be left at all: [`Search::run`].) A name is not open where a require is met by an
-//! element that is certain to be kept, or a provide is used by one.
+//! the first trial of all is made of the first of each, for the order is lexicographic. A name is not open where a require
+//! is met by an element that is certain to be kept, or a provide is used by one.
+//!
+//! One thing holds between components: a trial that leaves nobody fails. Nobody is left of a component only if each of its
+//! elements is dropped, which is the last of its trials; so if that is the first success of every component, there is no
+//! other.
 //!
 //! What is left is as hard as any puzzle, so the number of choices is limited: [`GaveUp`].
 
@@ -139,25 +142,13 @@ impl Search {
         let mut first = vec![0; all.len()];
         let mut anybody_left = false;
         for component in &components {
-            let Some(found) = self.first_of(component, false)? else { return Ok(None) };
+            let Some(found) = self.first_of(component)? else { return Ok(None) };
             anybody_left |= found.anybody_left;
-            set(&mut first, component, &found.alternatives);
-        }
-        if anybody_left || all.is_empty() {
-            return Ok((!all.is_empty()).then_some(first));
-        }
-        // Everyone would be dropped. The first trial that leaves somebody differs from this one in one component.
-        let mut best: Option<Vec<usize>> = None;
-        for component in &components {
-            if let Some(found) = self.first_of(component, true)? {
-                let mut other = first.clone();
-                set(&mut other, component, &found.alternatives);
-                if best.as_ref().is_none_or(|best| other < *best) {
-                    best = Some(other);
-                }
+            for (element, alternative) in component.iter().zip(found.alternatives) {
+                first.get_mut(*element).into_iter().for_each(|slot| *slot = alternative);
             }
         }
-        Ok(best)
+        Ok(anybody_left.then_some(first))
     }
 
     /// Who is certain to be kept in any success: elements that may not be dropped and have one possible choice.
@@ -316,17 +307,12 @@ impl Search {
     }
 
     /// The first success of one component. Leaves everything as it was.
-    fn first_of(&mut self, component: &[usize], somebody_must_be_left: bool) -> Result<Option<Found>, GaveUp> {
+    fn first_of(&mut self, component: &[usize]) -> Result<Option<Found>, GaveUp> {
         let start = self.ruled_out.len();
         let mut frames: Vec<Frame> = Vec::new();
         let mut consistent = self.narrow(component);
         let found = loop {
-            let somebody_left = || {
-                let mut choices =
-                    component.iter().filter_map(|at| self.elements.get(*at)).flat_map(|of| of.choices.clone());
-                choices.any(|choice| self.possible.get(choice) == Some(&true))
-            };
-            if consistent && (!somebody_must_be_left || somebody_left()) {
+            if consistent {
                 let undecided = component.iter().find_map(|element| {
                     let ways = self.ways(*element);
                     let chosen = self.elements.get(*element).is_none_or(|element| element.chosen.is_some());
@@ -403,14 +389,6 @@ struct Found {
     alternatives: Vec<usize>,
     /// Whether not all of them are dropped.
     anybody_left: bool,
-}
-
-fn set(all: &mut [usize], component: &[usize], alternatives: &[usize]) {
-    for (element, alternative) in component.iter().zip(alternatives) {
-        if let Some(slot) = all.get_mut(*element) {
-            *slot = *alternative;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -501,8 +479,8 @@ mod tests {
             (&["+a | +b", "-b | -a"], Some(&[0, 1])),
             (&["?-x | -y | +z"], None),
             (&["?-x | ", "?-y | "], Some(&[1, 1])),
-            // Nobody would be left with the first trial in which nothing fails; the first that leaves somebody is another.
             (&["?+a", "?-b | -c | +d", "? | +e"], Some(&[0, 2, 0])),
+            (&["?+a", "?-b | -c | +d", "?-x | +e"], None),
             (&["?+a | +b | +c", "?-x | -b | -y"], Some(&[1, 1])),
         ];
         for (texts, expected) in cases {
