@@ -86,9 +86,9 @@ pub struct Provider {
 pub struct Require {
     /// What is required.
     pub name: String,
-    /// Anything else the requirer says.
-    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
-    pub metadata: toml::Table,
+    /// Anything else the requirer says; an empty table is not the same as none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<toml::Table>,
 }
 
 /// What a `bin/detect` writes: provides and requires, and alternatives to them.
@@ -133,7 +133,7 @@ pub struct DetectRequire {
     pub version: String,
     /// Anything else the requirer says.
     #[serde(default)]
-    pub metadata: toml::Table,
+    pub metadata: Option<toml::Table>,
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(crate) use sbom::list as sbom_files;
 pub use sbom::{Sbom, SbomFile};
 
 use crate::beneath::{BeneathError, Directory, Kind};
-use crate::file::PathError;
+use crate::file::{LoadError, PathError, parse_hostile};
 
 /// Files of a buildpack's directory that describe the build, not a layer: no layer can have these names.
 pub const RESERVED: [&str; 3] = ["build", "launch", "store"];
@@ -42,13 +42,8 @@ pub enum LayersDirError {
     #[error(transparent)]
     Beneath(#[from] BeneathError),
     /// A TOML file is malformed, or a value has another type than it should have. Quotes nothing of the file.
-    #[error("parse {}: {reason}", .path.display())]
-    Toml {
-        /// Which file.
-        path: PathBuf,
-        /// The line.
-        reason: String,
-    },
+    #[error(transparent)]
+    Toml(#[from] LoadError),
     /// The flags are where no supported Buildpack API has them any more.
     #[error("the launch, cache and build flags should be in the types table of {}", .path.display())]
     Types {
@@ -183,11 +178,7 @@ pub(crate) fn toml_if_there<T: DeserializeOwned>(
     name: &str,
 ) -> Result<Option<T>, LayersDirError> {
     let Some(bytes) = directory.read(name, LARGEST_TOML)? else { return Ok(None) };
-    let failed = |reason: String| LayersDirError::Toml { path: directory.path().join(name), reason };
-    let line = |at: usize| bytes.iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| failed(format!("line {}: not UTF-8", line(error.valid_up_to()))))?;
-    platform_spec::text::from_toml(text).map(Some).map_err(|error| failed(error.without_content().to_string()))
+    Ok(Some(parse_hostile(&directory.path().join(name), &bytes)?))
 }
 
 /// `<layer>.toml` with the keys that old Buildpack APIs had, of whatever type, at the top.

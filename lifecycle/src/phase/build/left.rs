@@ -9,7 +9,6 @@ use platform_spec::layer::Types;
 use platform_spec::metadata::Process;
 use platform_spec::name::LayerName;
 use platform_spec::sbom::SbomFormat;
-use serde::Deserialize;
 use thiserror::Error;
 
 use super::processes::{self, ProcessError};
@@ -141,26 +140,16 @@ pub(super) fn read(directory: &Directory, module: &Module, plan: &BuildpackPlan)
 
 /// The layers that have a TOML, sorted by name, with their types.
 fn read_layers(directory: &Directory) -> Result<Vec<(LayerName, Types)>, LeftError> {
-    /// Keys that old Buildpack APIs had in `<layer>.toml`. No other file had them, so there they are a mistake too.
-    #[derive(Deserialize)]
-    struct Flags {
-        launch: Option<toml::Value>,
-        build: Option<toml::Value>,
-        cache: Option<toml::Value>,
-    }
     let mut layers = Vec::new();
     for (file, kind) in directory.entries()? {
         let Some(stem) = layers_dir::toml_stem(&file, kind) else { continue };
         let path = directory.path().join(&file);
         let name = layers_dir::layer_name(&path, stem)?;
+        // The other files too: what old Buildpack APIs had at the top of `<layer>.toml` is a mistake in all of them.
+        let types = layers_dir::read_layer(directory, &name)?.types;
         if layers_dir::RESERVED.contains(&name.as_str()) {
-            let flags: Option<Flags> = layers_dir::toml_if_there(directory, &format!("{name}.toml"))?;
-            if flags.is_some_and(|Flags { launch, build, cache }| launch.or(build).or(cache).is_some()) {
-                return Err(LayersDirError::Types { path }.into());
-            }
             continue;
         }
-        let types = layers_dir::read_layer(directory, &name)?.types;
         if types != Types::default() {
             match directory.kind(name.as_str())? {
                 None | Some(Kind::Directory) => {}
