@@ -113,11 +113,11 @@ fn children_that_were_there_before_are_left_alone() {
     let script = "while true; do sleep 0.05; done";
     let mut before = Command::new("sh").args(["-c", script]).spawn().expect("started");
     world.buildpack("a", "0.10", "sleep 300 & echo $! > pid");
-    world.build();
-    assert!(!runs(&world, "layers/a/pid"));
+    let built = world.run();
     let still = before.try_wait().expect("asked");
     let _ = kill(Pid::from_raw(i32::try_from(before.id()).expect("an id")), Signal::SIGKILL);
     before.wait().expect("waited");
+    assert!(built.is_ok() && !runs(&world, "layers/a/pid"));
     assert_eq!(still, None, "it was stopped");
 }
 
