@@ -13,6 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -221,20 +222,39 @@ impl Directory {
         }
     }
 
-    /// Writes a file whole, beside and renamed: mode 0666 less the umask. What had the name before is replaced.
+    /// Writes a file whole, beside and renamed: mode 0666 less the umask. What had the name before is replaced; where
+    /// that cannot be (a bind-mounted file), it is overwritten.
     pub fn write(&self, name: impl AsRef<OsStr>, content: &[u8]) -> Result<(), PathError> {
         let name = self.one_name(name.as_ref())?;
-        let mut beside = OsString::from(".");
-        beside.push(name);
-        beside.push(format!(".{}.tmp", std::process::id()));
+        // Short, because the name itself may be as long as names can be.
+        static WRITTEN: AtomicU32 = AtomicU32::new(0);
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let beside = OsString::from(format!(".{}-{number}.tmp", std::process::id()));
         let written = self
             .create(&beside)
             .and_then(|mut file| file.write_all(content).path("write", &self.path.join(name)))
             .and_then(|()| self.rename(&beside, name));
-        if written.is_err() {
-            let _ = rustix::fs::unlinkat(&self.descriptor, &beside, AtFlags::empty());
+        let Err(error) = written else { return Ok(()) };
+        let _ = rustix::fs::unlinkat(&self.descriptor, &beside, AtFlags::empty());
+        match error.source.raw_os_error().map(Errno::from_raw_os_error) {
+            // The directory is not ours to write to, or the file is a mount of its own.
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV) => {
+                self.write_in_place(name, content).map_err(|_| error)
+            }
+            _ => Err(error),
         }
-        written
+    }
+
+    /// Overwrites a regular file that is there.
+    fn write_in_place(&self, name: &OsStr, content: &[u8]) -> Result<(), PathError> {
+        if self.kind(name)? != Some(Kind::File) {
+            return self.failed("open", name, Errno::NOENT);
+        }
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.descriptor, name, flags, Mode::empty()) {
+            Ok(descriptor) => File::from(descriptor).write_all(content).path("write", &self.path.join(name)),
+            Err(error) => self.failed("open", name, error),
+        }
     }
 
     /// Renames an entry within this directory, replacing what has the new name as `rename` does.
@@ -416,16 +436,18 @@ mod tests {
 
     #[test]
     fn only_one_name_at_a_time() {
+        // Two levels down: should the check be broken, `..` is still ours.
         let (temp, directory) = fixture();
-        fs::create_dir(temp.path().join("a")).expect("made");
-        fs::write(temp.path().join("a/b"), "").expect("written");
+        let directory = directory.make_directory("inner").expect("made");
+        fs::create_dir(temp.path().join("inner/a")).expect("made");
+        fs::write(temp.path().join("inner/a/b"), "").expect("written");
         for name in ["", ".", "..", "a/b", "/etc/passwd", "a\0"] {
             assert!(directory.file(name).is_err(), "{name:?}");
             assert!(directory.remove(name).is_err(), "{name:?}");
             assert!(directory.make_directory(name).is_err(), "{name:?}");
             assert!(directory.write(name, b"").is_err(), "{name:?}");
         }
-        assert!(temp.path().join("a/b").exists());
+        assert!(temp.path().join("inner/a/b").exists());
     }
 
     #[test]
@@ -455,6 +477,29 @@ mod tests {
         let mode = |name: &str| fs::metadata(temp.path().join(name)).expect("there").permissions().mode();
         assert_eq!(mode("dir"), mode("plain-dir"));
         assert_eq!(mode("file"), mode("plain"));
+    }
+
+    #[test]
+    fn names_as_long_as_they_can_be_are_written() {
+        let (temp, directory) = fixture();
+        let name = "x".repeat(255);
+        directory.write(&name, b"one").expect("written");
+        directory.write(&name, b"two").expect("written");
+        assert_eq!(fs::read(temp.path().join(&name)).expect("read"), b"two");
+        assert_eq!(fs::read_dir(temp.path()).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_overwritten_if_it_is_a_file() {
+        let (temp, directory) = fixture();
+        fs::write(temp.path().join("file"), "long ago").expect("written");
+        directory.write_in_place(OsStr::new("file"), b"now").expect("written");
+        assert_eq!(fs::read(temp.path().join("file")).expect("read"), b"now");
+        symlink("file", temp.path().join("link")).expect("linked");
+        nix::unistd::mkfifo(&temp.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        for name in ["link", "pipe", "none"] {
+            assert!(directory.write_in_place(OsStr::new(name), b"x").is_err(), "{name}");
+        }
     }
 
     #[test]
