@@ -18,5 +18,6 @@ pub use project::Project;
 pub use registry::Registry;
 pub use tool::{Tool, samples};
 
-/// The user and the group that phases run as, unless a test says otherwise.
-pub const USER: u32 = 1000;
+/// The user and the group that phases run as, unless a test says otherwise: Debian's `www-data`, because the creator wants a
+/// user that `/etc/passwd` names.
+pub const USER: u32 = 33;
