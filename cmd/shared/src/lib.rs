@@ -19,6 +19,7 @@ mod failure;
 mod grammar;
 mod inputs;
 mod path;
+pub mod phases;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

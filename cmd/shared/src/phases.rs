@@ -1,0 +1,71 @@
+//! The phases that run other people's programs and reach nothing: from [`Inputs`] to their files. The detector and the
+//! builder are these functions, and the creator calls them too.
+
+use std::path::Path;
+
+use lifecycle::buildpack::{OS_RELEASE, build_target};
+use lifecycle::phase::detect::{self, Detected};
+use lifecycle::phase::{build, generate};
+use lifecycle_launch::console;
+use lifecycle_launch::env::Env;
+use platform_spec::analyzed::Analyzed;
+use platform_spec::group::Group;
+use platform_spec::plan::Plan;
+
+use crate::{Failure, Inputs};
+
+/// Finds the group. `environment` is what buildpacks inherit from.
+pub fn detect(inputs: &Inputs, environment: Env) -> Result<Detected, Failure> {
+    let phase = detect::Inputs {
+        platform_api: inputs.api,
+        app_dir: inputs.app.clone(),
+        buildpacks_dir: inputs.buildpacks.clone(),
+        extensions_dir: inputs.extensions.clone(),
+        platform_dir: inputs.platform.clone(),
+        build_config_dir: inputs.build_config.clone(),
+        analyzed_path: inputs.analyzed.clone(),
+        order_path: inputs.order.clone(),
+        system_path: inputs.system.clone(),
+        exec_env: inputs.exec_env.clone(),
+        experimental: inputs.experimental,
+        environment,
+    };
+    Ok(detect::run(&phase, &mut console::output())?)
+}
+
+/// Runs `bin/generate` of the extensions of the group.
+pub fn generate(inputs: &Inputs, detected: Detected, environment: Env) -> Result<Detected, Failure> {
+    let phase = generate::Inputs {
+        platform_api: inputs.api,
+        app_dir: inputs.app.clone(),
+        extensions_dir: inputs.extensions.clone(),
+        platform_dir: inputs.platform.clone(),
+        build_config_dir: inputs.build_config.clone(),
+        generated_dir: inputs.generated.clone(),
+        analyzed_path: inputs.analyzed.clone(),
+        run_path: inputs.run.clone(),
+        exec_env: inputs.exec_env.clone(),
+        environment,
+    };
+    Ok(generate::run(&phase, detected, &mut console::output())?)
+}
+
+/// Runs `bin/build` of the buildpacks of the group, and writes `metadata.toml`.
+pub fn build(inputs: &Inputs, group: Group, plan: Plan, analyzed: &Analyzed, environment: Env) -> Result<(), Failure> {
+    let recorded = analyzed.run_image.as_ref().and_then(|image| image.target.as_ref());
+    let phase = build::Inputs {
+        platform_api: inputs.api,
+        app_dir: inputs.app.clone(),
+        build_config_dir: inputs.build_config.clone(),
+        buildpacks_dir: inputs.buildpacks.clone(),
+        layers_dir: inputs.layers.clone(),
+        platform_dir: inputs.platform.clone(),
+        exec_env: inputs.exec_env.clone(),
+        environment,
+        group,
+        plan,
+        target: build_target(recorded, Path::new(OS_RELEASE)),
+    };
+    let metadata = build::run(&phase, Box::new(console::output()))?;
+    Ok(build::write_metadata(&inputs.layers, inputs.api, &metadata)?)
+}
