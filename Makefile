@@ -35,6 +35,14 @@ test: set-up lint dist
 demo: set-up dist
 	acceptance/demo.sh
 
+# BENCH_MIB, BENCH_ROUNDS, BENCH_EXTREMES and LIFECYCLE_REFERENCE_DIR say how much and with whom.
+bench: set-up build
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --release --package acceptance --bin bench
+
+# Random builds through this lifecycle and through the one in LIFECYCLE_REFERENCE_DIR.
+compare: set-up build
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --package acceptance --bin compare
+
 set-up:
 	acceptance/set-up.sh
 

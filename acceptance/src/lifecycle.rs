@@ -1,6 +1,9 @@
 //! The executables that are tested, and running one of them.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -21,11 +24,19 @@ impl Lifecycle {
     /// If it is not there.
     pub fn under_test() -> Self {
         let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/lifecycle");
-        let directory = std::env::var_os("LIFECYCLE_DIR").map_or_else(built, PathBuf::from);
+        Self::at(&std::env::var_os("LIFECYCLE_DIR").map_or_else(built, PathBuf::from))
+    }
+
+    /// The one in a directory.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there.
+    pub fn at(directory: &Path) -> Self {
         let directory = directory.canonicalize().unwrap_or_else(|error| {
             panic!("{}: {error}; `make build` makes the executables", directory.display());
         });
-        Self { directory }
+        Self { directory: reachable(directory) }
     }
 
     /// Where the executables are.
@@ -41,6 +52,35 @@ impl Lifecycle {
         command.env("CNB_PLATFORM_API", "0.15").stdin(Stdio::null());
         Phase { command, user: Some(USER) }
     }
+}
+
+/// The directory, or a copy of it where other users than root cannot go: phases are run as one of them.
+fn reachable(directory: PathBuf) -> PathBuf {
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+    if directory.ancestors().all(open) {
+        return directory;
+    }
+    let mut files: Vec<_> =
+        fs::read_dir(&directory).expect("listed").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    // Every test wants the same copy: it has the name of what is copied, and appears whole.
+    let mut hasher = DefaultHasher::new();
+    for file in &files {
+        let found = fs::metadata(file).expect("there");
+        (file, found.len(), found.modified().expect("a time")).hash(&mut hasher);
+    }
+    let copy = std::env::temp_dir().join(format!("lifecycle-under-test-{:016x}", hasher.finish()));
+    if !copy.exists() {
+        let beside = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(beside.path(), fs::Permissions::from_mode(0o755)).expect("set");
+        for file in &files {
+            fs::copy(file, beside.path().join(file.file_name().expect("a name"))).expect("copied");
+        }
+        if fs::rename(beside.path(), &copy).is_ok() {
+            let _moved = beside.keep();
+        }
+    }
+    copy
 }
 
 /// A phase to be run.

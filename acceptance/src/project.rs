@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -13,16 +14,21 @@ use crate::tool::{Tool, samples};
 /// The directories that a platform makes for a build, all the build user's.
 #[derive(Debug)]
 pub struct Project {
-    directory: TempDir,
+    directory: Arc<TempDir>,
     lifecycle: Lifecycle,
 }
 
 impl Project {
     /// Without an app and without buildpacks.
     pub fn empty() -> Self {
+        Self::with(Lifecycle::under_test())
+    }
+
+    /// Without an app and without buildpacks, for another lifecycle.
+    pub fn with(lifecycle: Lifecycle) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("readable");
-        let project = Self { directory, lifecycle: Lifecycle::under_test() };
+        let project = Self { directory: Arc::new(directory), lifecycle };
         for name in ["app", "layers", "platform/env", "buildpacks", "cache", "config/env"] {
             fs::create_dir_all(project.path(name)).expect("created");
         }
@@ -41,6 +47,12 @@ impl Project {
         project
     }
 
+    /// The same directories, for the phases of another lifecycle.
+    #[must_use]
+    pub fn by(&self, lifecycle: &Lifecycle) -> Self {
+        Self { directory: Arc::clone(&self.directory), lifecycle: lifecycle.clone() }
+    }
+
     /// Something in the project's directory: `layers/group.toml`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -54,6 +66,11 @@ impl Project {
     /// Makes everything the build user's.
     pub fn give_to_user(&self) {
         give(self.directory.path());
+    }
+
+    /// Makes the layers directory the build user's.
+    pub fn give_layers_to_user(&self) {
+        give(&self.path("layers"));
     }
 
     /// Writes a file, and the directories above it.
