@@ -9,7 +9,7 @@ use platform_spec::group::GroupElement;
 use platform_spec::label::{CacheMetadata, LifecycleMetadata, StoreMetadata, toml_to_json};
 use platform_spec::launch::{BomBuildpack, BomEntry};
 use platform_spec::layer::Types;
-use platform_spec::metadata::Metadata;
+use platform_spec::metadata::{Metadata, Process};
 
 use super::{Bases, ExportError, Inputs};
 use crate::beneath::Directory;
@@ -160,17 +160,22 @@ pub(super) fn gather(inputs: &Inputs, metadata: &Metadata, bases: &Bases) -> Res
     let text = "Buildpacks Launcher Config";
     parts.push(lifecycle("config", text, directory(inputs, "config"), &previous.config.sha, Kind::Config));
     if !metadata.processes.is_empty() {
-        let mut entries = vec![Entry::Directory("/cnb".into()), Entry::Directory(PROCESS_DIR.into())];
-        entries.extend(metadata.processes.iter().map(|process| Entry::Symlink {
-            name: Path::new(PROCESS_DIR).join(process.kind.as_str()),
-            target: LAUNCHER.into(),
-        }));
-        let recipe = Recipe::Entries(entries);
+        let recipe = process_types(&metadata.processes);
         let text = "Buildpacks Process Types";
         parts.push(lifecycle("process-types", text, recipe, &previous.process_types.sha, Kind::ProcessTypes));
     }
     parts.append(&mut cache_only);
     Ok(gathered)
+}
+
+/// The layer with an entry point for each type. A type may have several processes, for different execution
+/// environments; they come one after another.
+fn process_types(processes: &[Process]) -> Recipe {
+    let mut types: Vec<_> = processes.iter().map(|process| process.kind.as_str()).collect();
+    types.dedup();
+    let link = |kind| Entry::Symlink { name: Path::new(PROCESS_DIR).join(kind), target: LAUNCHER.into() };
+    let directories = [Entry::Directory("/cnb".into()), Entry::Directory(PROCESS_DIR.into())];
+    Recipe::Entries(directories.into_iter().chain(types.into_iter().map(link)).collect())
 }
 
 /// Whether there are SBOM files for the image (`launch`) or for the cache (`cache`). A symlink on the way is refused: it
@@ -272,4 +277,30 @@ fn build_bom(inputs: &Inputs, buildpack: &GroupElement) -> Result<Vec<BomEntry>,
     let build: Build = layers_dir::toml_if_there(&directory, "build.toml")?.unwrap_or_default();
     let of = BomBuildpack { id: buildpack.id.to_string(), version: buildpack.version.to_string() };
     Ok(build.bom.into_iter().map(|entry| BomEntry { buildpack: of.clone(), ..entry }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn a_type_has_one_entry_point_however_many_processes_it_has() {
+        let process = |kind: &str, exec_env: &str| {
+            format!("[[processes]]\ntype = '{kind}'\ncommand = ['x']\nexec-env = ['{exec_env}']\n")
+        };
+        let text =
+            [process("a", "x"), process("web", "production"), process("web", "test"), process("z", "x")].concat();
+        let metadata: Metadata = platform_spec::text::from_toml(&text).expect("metadata");
+        let Recipe::Entries(entries) = process_types(&metadata.processes) else { panic!("no entries") };
+        let names: Vec<_> = entries
+            .iter()
+            .map(|entry| match entry {
+                Entry::Directory(name) | Entry::File { name, .. } | Entry::Symlink { name, .. } => {
+                    name.display().to_string()
+                }
+            })
+            .collect();
+        assert_eq!(names, ["/cnb", "/cnb/process", "/cnb/process/a", "/cnb/process/web", "/cnb/process/z"]);
+    }
 }
