@@ -8,12 +8,16 @@ use std::io::{self, Read};
 use flate2::bufread::MultiGzDecoder;
 use libdeflater::{CompressionLvl, Compressor};
 
+use super::chunk::CHUNK;
+
 /// libdeflate's fastest level that compresses; its `fastest()` is 0, which does not.
 const LEVEL: i32 = 1;
 
 /// Makes members.
 pub(super) struct Encoder {
     compressor: Compressor,
+    /// The member of a whole piece of zeros, once there was one: sparse files have many.
+    zeros: Vec<u8>,
 }
 
 /// What a member begins with: deflate, no name, no time, fastest level, unknown system.
@@ -27,11 +31,23 @@ const AROUND: usize = HEADER.len() + 8;
 
 impl Encoder {
     pub(super) fn new() -> Self {
-        Self { compressor: Compressor::new(CompressionLvl::new(LEVEL).unwrap_or_default()) }
+        Self { compressor: Compressor::new(CompressionLvl::new(LEVEL).unwrap_or_default()), zeros: Vec::new() }
     }
 
     /// Compresses to one member, which replaces what is in `out`. What does not get smaller is stored.
     pub(super) fn member(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if bytes.len() == CHUNK && bytes.iter().all(|byte| *byte == 0) {
+            if self.zeros.is_empty() {
+                self.compress(bytes, out);
+                self.zeros.clone_from(out);
+            }
+            out.clone_from(&self.zeros);
+        } else {
+            self.compress(bytes, out);
+        }
+    }
+
+    fn compress(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         // As long as the stored form, so that a longer one shows as an error.
         out.resize(stored_length(bytes.len()), 0);
         if !looks_compressed(bytes)
@@ -125,7 +141,7 @@ mod tests {
     #[test]
     fn members_are_read_one_after_the_other() {
         let text: Vec<u8> = b"some text that repeats, ".repeat(50_000);
-        let parts = [&text[..], b"", b"x", &noise(300_000), &text[..70_000], &vec![0; 1 << 20]];
+        let parts = [&text[..], b"", b"x", &noise(300_000), &text[..70_000], &[0; CHUNK], b"y", &[0; CHUNK]];
         let (mut encoder, mut member, mut blob) = (Encoder::new(), Vec::new(), Vec::new());
         for part in parts {
             encoder.member(part, &mut member);
