@@ -15,10 +15,7 @@ use platform_spec::exit;
 use platform_spec::run::Run;
 use platform_spec::stack::Stack;
 use platform_spec::target::Target;
-use tempfile::TempDir;
 use thiserror::Error;
-
-use crate::ReadError;
 
 /// Why a phase cannot reach what it needs.
 #[derive(Debug, Error)]
@@ -118,10 +115,7 @@ pub fn cache<'a>(
     Ok(Some(Cache::Volume(cache)))
 }
 
-/// A pipeline, and the temporary directory that it spools to: kept by the caller, removed in the end.
-pub fn pipeline() -> Result<(Pipeline, TempDir), ReadError> {
-    let failed = |error| ReadError::Temp(std::env::temp_dir(), error);
-    let temp = tempfile::Builder::new().prefix("lifecycle.layers.").tempdir().map_err(failed)?;
-    let pipeline = Pipeline::new(temp.path()).map_err(failed)?;
-    Ok((pipeline, temp))
+/// A pipeline. It spools to files without a name in `TMPDIR`.
+pub fn pipeline() -> Pipeline {
+    Pipeline::new(&std::env::temp_dir())
 }

@@ -34,7 +34,7 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
     let run_image = run_image::for_export(inputs.api, &inputs.run, &inputs.stack, &analyzed, has_extensions)?;
     let found = analyzed.run_image.as_ref().and_then(|image| image.target.clone());
     let cache = connect::cache(inputs, connection, &found.unwrap_or_else(target::of_this_program))?;
-    let (pipeline, _temp) = connect::pipeline()?;
+    let pipeline = connect::pipeline();
     let phase = export::Inputs {
         api: inputs.api,
         buildpacks: group.group,

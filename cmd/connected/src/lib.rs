@@ -15,8 +15,6 @@ pub use connect::{ConnectError, Connection, connect};
 pub use export::{export, require_analyzed};
 pub use restore::{RefreshAnalyzedError, read_analyzed, refresh, restore};
 
-use std::path::PathBuf;
-
 use lifecycle::file::{LoadError, load};
 use lifecycle::phase::PhaseError;
 use lifecycle_cmd::Inputs;
@@ -48,16 +46,13 @@ pub enum ReadError {
     /// `run.toml` or `stack.toml`.
     #[error("read run image file")]
     Run(#[source] LoadError),
-    /// A temporary directory.
-    #[error("create temp directory in {}: {}", .0.display(), lifecycle::file::describe(.1))]
-    Temp(PathBuf, #[source] std::io::Error),
 }
 
 impl PhaseError for ReadError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Api(_) => exit::INCOMPATIBLE_BUILDPACK_API,
-            Self::Group(_) | Self::Analyzed(_) | Self::Project(_) | Self::Run(_) | Self::Temp(..) => exit::GENERIC,
+            Self::Group(_) | Self::Analyzed(_) | Self::Project(_) | Self::Run(_) => exit::GENERIC,
         }
     }
 }

@@ -105,7 +105,7 @@ pub fn restore(
     let target = run_image.unwrap_or_else(target::of_this_program);
     let cache = connect::cache(inputs, connection, &target)?;
     let cache = cache.map(|cache| cache.only_for(&format!("{}/{}", target.os, target.arch), &crate::own_arch()));
-    let (pipeline, _temp) = connect::pipeline()?;
+    let pipeline = connect::pipeline();
     let metadata = analyzed.map_or_else(LifecycleMetadata::default, |analyzed| analyzed.metadata.clone());
     let phase = restore::Inputs {
         api: inputs.api,

@@ -45,7 +45,8 @@ fn image(temp: &Path, layers: usize) -> Image {
         std::fs::write(&path, tar).expect("a file");
         run(tool("gzip", "gzip").arg("-nk").arg(&path));
         let blob = std::fs::read(dir.join("tar.gz")).expect("a file");
-        let spool = Spool::new(dir.join("tar.gz"), Digest::of(&blob), blob.len() as u64);
+        let spool =
+            Spool::new(std::fs::File::open(dir.join("tar.gz")).expect("opened"), Digest::of(&blob), blob.len() as u64);
         draft.with_layer(Layer::packed(diff_id, Arc::new(spool)), "a test")
     };
     (1..=layers).fold(draft, add).finish().expect("an image")

@@ -2,10 +2,9 @@
 //!
 //! A store's own tests call [`run`] with names in which nothing is yet.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use platform_spec::target::Target;
 
@@ -53,11 +52,10 @@ impl Subject<'_> {
 
     /// A layer in a temporary file. Its "compressed" blob is not really so: stores pass on bytes.
     fn layer(&self, text: &str) -> Layer {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
         let blob = format!("blob of {text} for {}", self.prefix).into_bytes();
-        let path = self.temp.join(format!("layer-{}", COUNTER.fetch_add(1, Ordering::Relaxed)));
-        std::fs::write(&path, &blob).expect("a temporary file");
-        Layer::packed(Digest::of(text.as_bytes()), Arc::new(Spool::new(path, Digest::of(&blob), blob.len() as u64)))
+        let mut file = tempfile::tempfile_in(self.temp).expect("a temporary file");
+        file.write_all(&blob).expect("written");
+        Layer::packed(Digest::of(text.as_bytes()), Arc::new(Spool::new(file, Digest::of(&blob), blob.len() as u64)))
     }
 
     fn image(&self, layers: &[&str]) -> Image {
@@ -204,9 +202,10 @@ impl Subject<'_> {
     }
 
     fn a_layer_that_nobody_has_is_an_error(&self) {
-        let lost = self.layer("q");
-        let Source::Packed(spool) = &lost.source else { panic!("a packed layer") };
-        std::fs::remove_file(spool.path()).expect("removed");
+        let mut lost = self.layer("q");
+        let Some(blob) = &lost.blob else { panic!("a packed layer") };
+        let empty = tempfile::tempfile_in(self.temp).expect("a temporary file");
+        lost.source = Source::Packed(Arc::new(Spool::new(empty, blob.digest, blob.size)));
         let push = self.store.push(&self.name("lost"), &[]).expect("a push begins");
         push.layer(&lost).expect_err("the blob is gone");
         let image = Draft::empty("linux", "arm64", "").with_layer(lost.clone(), "q").finish().expect("an image");

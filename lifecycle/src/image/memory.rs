@@ -188,10 +188,7 @@ impl Store for MemoryStore {
             return Err(StoreError::BlobNotFound { name: "memory".to_owned(), digest: layer.diff_id });
         };
         match &layer.source {
-            Source::Packed(spool) => {
-                let file = spool.open().map_err(|cause| failed(format!("open blob {}", blob.digest), cause))?;
-                Ok(Box::new(VerifiedReader::new(file, blob)))
-            }
+            Source::Packed(spool) => Ok(Box::new(VerifiedReader::new(spool.open(), blob))),
             Source::Registry(reference) => match self.content().blob(reference, &blob.digest) {
                 Some(bytes) => Ok(Box::new(VerifiedReader::new(Cursor::new(bytes.clone()), blob))),
                 None => Err(StoreError::BlobNotFound { name: reference.repository_name(), digest: blob.digest }),

@@ -140,10 +140,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pipeline {
-    /// `temp` is where blobs are spooled; it must exist. Uses as many threads as there are cores, at most eight.
-    pub fn new(temp: &Path) -> io::Result<Self> {
+    /// `temp` is where blobs are spooled, in files without a name. Uses as many threads as there are cores, at most eight.
+    pub fn new(temp: &Path) -> Self {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Self::with_threads(temp, cores.min(MOST_THREADS)))
+        Self::with_threads(temp, cores.min(MOST_THREADS))
     }
 
     fn with_threads(temp: &Path, threads: usize) -> Self {
@@ -168,7 +168,7 @@ impl Pipeline {
         let source = Source::recipe(recipe)?;
         let mut output = Output::new();
         if want.blob {
-            output.blob = Some(Blob { file: NewFile::create_in(&self.temp)?, hasher: Hasher::new() });
+            output.blob = Some(Blob::create_in(&self.temp)?);
         }
         if let Some(path) = want.tar {
             output.tar = Some(NewFile::create(path.to_owned())?);
@@ -181,7 +181,7 @@ impl Pipeline {
     pub fn compress(&self, tar: &File, name: &Path) -> Result<Packed, LayerError> {
         let size = tar.metadata().path("stat", name)?.len();
         let mut output = Output::new();
-        output.blob = Some(Blob { file: NewFile::create_in(&self.temp)?, hasher: Hasher::new() });
+        output.blob = Some(Blob::create_in(&self.temp)?);
         Ok(self.run(Source::Tar { tar, name, size, next: 0 }, output)?.packed())
     }
 
@@ -467,14 +467,29 @@ impl Sink<'_> {
 struct Output<'a> {
     hasher: Hasher,
     written: u64,
-    blob: Option<Blob>,
+    blob: Option<Blob<'a>>,
     tar: Option<NewFile>,
     compare: Option<Compare<'a>>,
 }
 
-struct Blob {
-    file: NewFile,
+/// A blob that is being written, to a file without a name.
+struct Blob<'a> {
+    file: File,
+    /// The directory that the file is in.
+    temp: &'a Path,
     hasher: Hasher,
+}
+
+impl<'a> Blob<'a> {
+    fn create_in(temp: &'a Path) -> Result<Self, LayerError> {
+        let file = tempfile::tempfile_in(temp).path("create a temporary file in", temp)?;
+        Ok(Self { file, temp, hasher: Hasher::new() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PathError> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).path("write a temporary file in", self.temp)
+    }
 }
 
 /// A file that is being written; removed if it is not finished.
@@ -495,25 +510,12 @@ impl NewFile {
         Ok(Self { file, path, finished: false })
     }
 
-    /// With a name that nobody has.
-    fn create_in(directory: &Path) -> Result<Self, LayerError> {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        loop {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            match Self::create(directory.join(format!("layer-{}-{number}.tar.gz", std::process::id()))) {
-                Err(LayerError::Path(PathError { source, .. })) if source.kind() == io::ErrorKind::AlreadyExists => {}
-                created => return created,
-            }
-        }
-    }
-
     fn write(&mut self, bytes: &[u8]) -> Result<(), PathError> {
         self.file.write_all(bytes).path("write", &self.path)
     }
 
-    fn finish(mut self) -> PathBuf {
+    fn finish(mut self) {
         self.finished = true;
-        std::mem::take(&mut self.path)
     }
 }
 
@@ -540,8 +542,7 @@ impl Output<'_> {
             tar.write(bytes)?;
         }
         if let Some(blob) = &mut self.blob {
-            blob.file.write(&slot.packed)?;
-            blob.hasher.update(&slot.packed);
+            blob.write(&slot.packed)?;
         }
         self.written += bytes.len() as u64;
         Ok(())
@@ -556,9 +557,9 @@ impl Output<'_> {
     }
 
     fn packed(self) -> Packed {
-        let blob = self.blob.map(|Blob { file, hasher }| {
+        let blob = self.blob.map(|Blob { file, hasher, .. }| {
             let (digest, size) = hasher.finish();
-            Spool::new(file.finish(), digest, size)
+            Spool::new(file, digest, size)
         });
         if let Some(tar) = self.tar {
             tar.finish();

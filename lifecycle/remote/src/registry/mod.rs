@@ -142,7 +142,7 @@ impl Store for RegistryStore {
         };
         match &layer.source {
             Source::Registry(reference) => Ok(Box::new(Blob::open(self.0.client_again(reference), reference, blob)?)),
-            Source::Packed(spool) => file(spool.path()),
+            Source::Packed(spool) => Ok(Box::new(VerifiedReader::new(spool.open(), blob))),
             Source::Layout(path) => file(&path.join("blobs/sha256").join(blob.digest.hex())),
             Source::Tar(_) | Source::Absent => {
                 Err(StoreError::Failed { action: action(), cause: "its blob is nowhere".into() })

@@ -43,16 +43,12 @@ pub(super) enum From<'a> {
 
 impl From<'_> {
     fn open(&self, blob: &BlobRef, offset: u64) -> io::Result<Box<dyn Read + '_>> {
-        let seek = |mut file: File| -> io::Result<Box<dyn Read>> {
-            file.seek(SeekFrom::Start(offset))?;
-            Ok(Box::new(file))
-        };
         match self {
             Self::Bytes(bytes) => {
                 Ok(Box::new(bytes.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default()))
             }
-            Self::Spool(spool) => Ok(seek(spool.open()?)?),
-            Self::File(path) => Ok(seek(File::open(path)?)?),
+            Self::Spool(spool) => from(spool.open(), offset),
+            Self::File(path) => from(File::open(path)?, offset),
             Self::Repository(client, reference) => {
                 let mut reader = Blob::open(client.clone(), reference, blob).map_err(io::Error::other)?;
                 io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
@@ -61,6 +57,11 @@ impl From<'_> {
             Self::Nowhere => Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are not here")),
         }
     }
+}
+
+fn from(mut file: impl Read + Seek + 'static, offset: u64) -> io::Result<Box<dyn Read>> {
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(Box::new(file))
 }
 
 /// What became of a blob.

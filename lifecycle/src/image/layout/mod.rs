@@ -253,7 +253,7 @@ impl Store for LayoutStore {
         let Some(blob) = &layer.blob else { return Err(missing(layer.diff_id)) };
         let path = match &layer.source {
             Source::Layout(path) => path,
-            Source::Packed(spool) => spool.path(),
+            Source::Packed(spool) => return Ok(Box::new(VerifiedReader::new(spool.open(), blob))),
             Source::Tar(_) | Source::Registry(_) | Source::Absent => return Err(missing(blob.digest)),
         };
         match File::open(path) {

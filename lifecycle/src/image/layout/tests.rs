@@ -29,7 +29,7 @@ impl Setup {
         let path = self.dir.path().join(format!("{text}.spool"));
         fs::write(&path, text).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("private");
-        let spool = Spool::new(path, Digest::of(text.as_bytes()), text.len() as u64);
+        let spool = Spool::new(File::open(path).expect("opened"), Digest::of(text.as_bytes()), text.len() as u64);
         Layer::packed(Digest::of(text.as_bytes()), Arc::new(spool))
     }
 
@@ -155,12 +155,8 @@ fn the_files_of_a_layout() {
 #[test]
 fn blobs_are_linked_and_readable() {
     let setup = setup();
-    let (app, inode) = {
-        let image = setup.image("amd64", &["a"]);
-        let Source::Packed(spool) = &image.layers[0].source else { panic!("a packed layer") };
-        let inode = fs::metadata(spool.path()).expect("there").ino();
-        (image, inode)
-    };
+    let app = setup.image("amd64", &["a"]);
+    let inode = fs::metadata(setup.dir.path().join("a.spool")).expect("there").ino();
     setup.push("app:1", &app).expect("pushed");
     let path = setup.blob("app:1", &Digest::of(b"a"));
     let found = fs::metadata(&path).expect("there");

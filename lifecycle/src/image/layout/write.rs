@@ -5,7 +5,7 @@
 //! removed by the next. Blobs are linked, not copied, where the file system can.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,8 +60,14 @@ impl Writer {
         }
         match &layer.source {
             Source::Packed(spool) => {
-                self.put_file(spool.path(), blob)?;
-                self.make_readable(&path).map_err(|error| failed("change mode of", &path, error))
+                let temporary = temporary_beside(&path);
+                // Another file system, or one without files that have no name: then a copy it is.
+                if spool.link(&temporary).is_err() || !is_blob(&temporary, blob) {
+                    let _ = fs::remove_file(&temporary);
+                    copy(spool.open(), &self.place.path, &temporary, blob)?;
+                }
+                self.make_readable(&temporary).map_err(|error| failed("change mode of", &temporary, error))?;
+                rename(&temporary, &path)
             }
             Source::Layout(from) => self.put_file(from, blob),
             Source::Absent => {
@@ -81,7 +87,8 @@ impl Writer {
         let temporary = temporary_beside(&path);
         // Another file system, another owner's file, too many links: then a copy it is.
         if fs::hard_link(from, &temporary).is_err() {
-            copy(from, &temporary, blob)?;
+            let source = File::open(from).map_err(|error| failed("open", from, error))?;
+            copy(source, from, &temporary, blob)?;
         }
         rename(&temporary, &path)
     }
@@ -189,15 +196,15 @@ fn lock_directory(dir: &File, path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn copy(from: &Path, to: &Path, blob: &BlobRef) -> Result<(), StoreError> {
-    let source = File::open(from).map_err(|error| failed("open", from, error))?;
+/// Copies a blob; `name` is where it comes from, for errors.
+fn copy(source: impl Read, name: &Path, to: &Path, blob: &BlobRef) -> Result<(), StoreError> {
     let mut reader = VerifiedReader::new(source, blob);
     let mut target = File::create_new(to).map_err(|error| failed("create", to, error))?;
     let copied = io::copy(&mut reader, &mut target);
     if copied.is_err() {
         let _ = fs::remove_file(to);
     }
-    copied.map(drop).map_err(|error| failed("copy", from, error))
+    copied.map(drop).map_err(|error| failed("copy", name, error))
 }
 
 fn temporary_beside(path: &Path) -> PathBuf {

@@ -325,7 +325,7 @@ fn a_layer_comes_back_as_it_was_packed() {
         fs::set_permissions(layer.join(name), fs::Permissions::from_mode(mode)).expect("chmod");
     }
     symlink("small", layer.join("a/link")).expect("linked");
-    let pipeline = Pipeline::new(&place.outside).expect("a pipeline");
+    let pipeline = Pipeline::new(&place.outside);
     let recipe = Recipe::Directory {
         layers: place.layers.clone(),
         relative: "bp/layer".into(),
@@ -335,7 +335,7 @@ fn a_layer_comes_back_as_it_was_packed() {
     let before = place.found();
     fs::remove_dir_all(&layer).expect("removed");
     let blob = packed.blob.expect("wanted");
-    extract(blob.open().expect("opened"), &packed.diff_id, &place.layers, Path::new("bp/layer")).expect("extracted");
+    extract(blob.open(), &packed.diff_id, &place.layers, Path::new("bp/layer")).expect("extracted");
     assert_eq!(place.found(), before);
     assert_eq!(pipeline.digest(&recipe, None).expect("read").diff_id, packed.diff_id);
 }

@@ -58,7 +58,10 @@ impl Setup {
         let path = self.layers.path().join("blob");
         std::fs::write(&path, content).expect("written");
         let digest = Digest::of(content);
-        Layer::packed(digest, Arc::new(Spool::new(path, digest, content.len() as u64)))
+        Layer::packed(
+            digest,
+            Arc::new(Spool::new(std::fs::File::open(path).expect("opened"), digest, content.len() as u64)),
+        )
     }
 
     fn refuse(&self, repository: &str, reads: bool, answer: Answer) {

@@ -57,7 +57,10 @@ fn layer(dir: &Path, content: &[u8]) -> Layer {
     let digest = Digest::of(content);
     let path = dir.join(digest.hex());
     std::fs::write(&path, content).expect("a file");
-    Layer::packed(Digest::of(&[content, b"tar"].concat()), Arc::new(Spool::new(path, digest, content.len() as u64)))
+    Layer::packed(
+        Digest::of(&[content, b"tar"].concat()),
+        Arc::new(Spool::new(std::fs::File::open(path).expect("opened"), digest, content.len() as u64)),
+    )
 }
 
 fn image(layers: &[Layer]) -> Image {
