@@ -3,9 +3,10 @@
 //! Entries are looked at from left to right. An entry whose id is already in the group is left out; a composite buildpack
 //! is replaced by the groups of its order in turn, each followed by the rest of the group; an optional one after that by
 //! nothing. The extensions of an order stand in front of every group as if they were such an optional composite. The
-//! groups come lazily: one that is never reached is never read.
+//! groups come lazily: one that is never reached is never read. Composites in composites make the same group again and
+//! again: it comes once, for it would fail again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use crate::buildpack::{self, FindError, Kind, Module, TargetMismatch, check_targ
 
 /// So many groups are tried. Composites in composites multiply.
 const MOST_GROUPS: usize = 10_000;
+
+/// So many are made, with those that were there before.
+const MOST_MADE: usize = 100_000;
 
 /// Composites may be nested so deep.
 const DEEPEST: usize = 1000;
@@ -48,7 +52,7 @@ pub enum OrderError {
     #[error("resolve order: composite buildpacks are nested more than {DEEPEST} deep, at '{0}'")]
     TooDeep(String),
     /// There are too many groups.
-    #[error("resolve order: gave up after {MOST_GROUPS} groups, none of which passed; the order has more")]
+    #[error("resolve order: gave up after more than {MOST_GROUPS} groups, none of which passed")]
     TooMany,
 }
 
@@ -95,7 +99,10 @@ pub(super) struct Groups<'a> {
     selection: Selection<'a>,
     /// What is still to be tried, the next at the end.
     stack: Vec<State>,
-    told: usize,
+    /// The groups that came: where each member's module is in memory, which is one place a module, and whether it is
+    /// optional.
+    told: HashSet<Vec<(*const Module, bool)>>,
+    made: usize,
 }
 
 /// A group in the making.
@@ -145,18 +152,23 @@ impl<'a> Groups<'a> {
             State { members: Vec::new(), left: Left::of(list, 0, None) }
         };
         let stack = order.into_iter().rev().map(group).collect();
-        Self { modules, selection, stack, told: 0 }
+        Self { modules, selection, stack, told: HashSet::new(), made: 0 }
     }
 
     fn next_group(&mut self) -> Result<Option<Vec<Member>>, OrderError> {
         while let Some(State { mut members, mut left }) = self.stack.pop() {
             loop {
                 let Some(here) = left else {
-                    self.told += 1;
-                    if self.told > MOST_GROUPS {
+                    self.made += 1;
+                    let key = members.iter().map(|member| (Arc::as_ptr(&member.module), member.optional)).collect();
+                    let is_new = self.told.insert(key);
+                    if self.told.len() > MOST_GROUPS || self.made > MOST_MADE {
                         return Err(OrderError::TooMany);
                     }
-                    return Ok(Some(members));
+                    if is_new {
+                        return Ok(Some(members));
+                    }
+                    break;
                 };
                 let rest = Left::of(here.list.clone(), here.from + 1, here.then.clone());
                 let (kind, element) = match here.list.entries.get(here.from) {
@@ -367,6 +379,8 @@ mod tests {
             ),
             ("empty", "", &[""]),
             ("ab ab", "", &["a@1 ?b@1"]),
+            ("a-or-b a-or-b", "", &["a@1", "a@1 b@1", "b@1 a@1", "b@1"]),
+            ("a; ab; a; ?a; a", "", &["a@1", "a@1 ?b@1", "?a@1"]),
             ("a", "x y; a", &["?ext:x@1 ?ext:y@1 a@1", "?ext:a@1 a@1", "a@1"]),
             ("a-or-b; c", "x", &["?ext:x@1 a@1", "?ext:x@1 b@1", "a@1", "b@1", "?ext:x@1 c@1", "c@1"]),
         ];
@@ -444,11 +458,19 @@ mod tests {
         assert!(matches!(late.next(), Some(Err(OrderError::Cycle(name))) if name == "late@1"));
 
         for level in 0..20 {
-            let next = format!("twice{}", level + 1);
-            module(dir, Kind::Buildpack, &format!("twice{level}@1"), &composite(&format!("{next}; {next}")));
+            let next = level + 1;
+            module(dir, Kind::Buildpack, &format!("c{level}@1"), "");
+            let more =
+                [("twice", format!("twice{next}; twice{next}")), ("more", format!("c{level} more{next}; more{next}"))];
+            for (name, groups) in more {
+                module(dir, Kind::Buildpack, &format!("{name}{level}@1"), &composite(&groups));
+            }
         }
         module(dir, Kind::Buildpack, "twice20@1", &composite("a"));
-        assert!(matches!(groups(dir, ANYTHING, "twice0", ""), Err(OrderError::TooMany)));
+        module(dir, Kind::Buildpack, "more20@1", &composite("a"));
+        assert_eq!(groups(dir, ANYTHING, "twice10", "").expect("the same group"), ["a@1"]);
+        assert!(matches!(groups(dir, ANYTHING, "twice0", ""), Err(OrderError::TooMany)), "made too often");
+        assert!(matches!(groups(dir, ANYTHING, "more0", ""), Err(OrderError::TooMany)), "too many");
         for level in 0..=DEEPEST {
             module(dir, Kind::Buildpack, &format!("deep{level}@1"), &composite(&format!("deep{} a", level + 1)));
         }
