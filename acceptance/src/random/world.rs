@@ -122,6 +122,19 @@ impl World {
         observed
     }
 
+    /// Digests of the manifests that an image's repository got, sorted.
+    pub fn digests(&self, name: &str) -> Vec<String> {
+        let revisions = format!("docker/registry/v2/repositories/{name}/_manifests/revisions/sha256");
+        let listed = fs::read_dir(self.registry.storage().join(revisions));
+        let mut names: Vec<_> = listed
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.expect("one").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
     /// Puts everything in its place that is the same for all builds of the case.
     fn prepare(&self, case: &Case) {
         for name in ["cnb/buildpacks", "cnb/build-config", "cnb/system.toml", "platform", "cache"] {
