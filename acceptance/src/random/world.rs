@@ -15,13 +15,15 @@ use tempfile::TempDir;
 
 use super::generate::{Buildpack, CacheKind, Case, Kind, Node, What};
 use super::observe::{Observed, observe_build, observe_image};
-use crate::USER;
 use crate::lifecycle::Outcome;
 use crate::registry::Registry;
 use crate::tool::Tool;
 
 const BIN: [&str; 14] =
     ["cat", "cp", "cut", "env", "find", "grep", "ls", "mkdir", "mv", "rm", "sed", "sh", "sort", "tr"];
+
+/// The build image's user: in layers' tars, and so part of what is frozen.
+const USER: u32 = 1000;
 
 /// What every buildpack's `bin/detect` is.
 const DETECT: &str = r#"#!/bin/bash
@@ -242,7 +244,7 @@ impl World {
             let reaches_images = ["analyzer", "restorer", "exporter", "creator"].contains(phase);
             let exports = ["exporter", "creator"].contains(phase);
             if reaches_images {
-                arguments.extend(["-uid=1000".to_owned(), "-gid=1000".to_owned()]);
+                arguments.extend([format!("-uid={USER}"), format!("-gid={USER}")]);
                 let image_only = *phase == "analyzer" && case.cache != CacheKind::Image;
                 arguments.extend(cache.clone().filter(|_| !image_only));
             }

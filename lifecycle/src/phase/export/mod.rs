@@ -381,3 +381,6 @@ fn report(inputs: &Inputs, gathered: &Gathered, pushed: Pushed) -> Result<Report
     let build = (!bom.is_empty()).then_some(BuildReport { bom });
     Ok(Report { build, image })
 }
+
+#[cfg(test)]
+mod tests;
