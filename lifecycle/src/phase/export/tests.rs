@@ -59,7 +59,7 @@ impl World {
         write("app/file", "app");
         write("launcher", "launcher");
         let store = MemoryStore::new();
-        let pipeline = Pipeline::new(&path("temp")).expect("a pipeline");
+        let pipeline = Pipeline::new(&path("temp"));
         put_run_image(&store, &pipeline, "amd64");
         let run_image =
             AnalyzedRunImage { reference: RUN_IMAGE.to_owned(), target: Some(amd64()), ..AnalyzedRunImage::default() };

@@ -344,3 +344,6 @@ fn copy_sboms(from: &Directory, to: &Directory) -> Result<(), RestoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
