@@ -9,7 +9,9 @@ cd "$(dirname "$0")/.."
 
 top=$PWD
 demo=$top/out/demo
-port=${DEMO_PORT:-8080}
+# Where the app listens: the first of these ports that nobody has.
+port=8080
+while (echo > "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do port=$((port + 1)); done
 
 heading() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 say() { printf '   %s\n' "$*"; }
@@ -165,8 +167,7 @@ jq --arg port "PORT=$port" '
 mv "$demo/config.json" "$demo/bundle/config.json"
 say "The entry point is $(jq -c '.process.args' "$demo/bundle/config.json")."
 
-page() { busybox wget -q -O - "http://127.0.0.1:$port/$1"; }
-! page > /dev/null 2>&1 || fail "something listens on port $port already; choose another with DEMO_PORT"
+page() { busybox wget -q -O - "http://127.0.0.1:$port/${1-}"; }
 start() {
     runc --root "$demo/runc" "$@" run --bundle "$demo/bundle" --detach "$container" < /dev/null > "$demo/app.log" 2>&1
 }

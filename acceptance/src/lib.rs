@@ -6,6 +6,7 @@
 //!
 //! Everything here panics with what was run and what it said: a test that cannot do its work fails.
 
+mod build;
 pub mod image;
 mod lifecycle;
 mod project;
@@ -13,6 +14,7 @@ pub mod random;
 mod registry;
 mod tool;
 
+pub use build::Build;
 pub use lifecycle::{Lifecycle, Outcome, Phase};
 pub use project::Project;
 pub use registry::Registry;

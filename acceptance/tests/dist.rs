@@ -1,0 +1,63 @@
+//! The tarball, as GNU tar and platforms see it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use acceptance::{Lifecycle, Tool};
+
+fn dist(executables: &Path, output: &Path) -> PathBuf {
+    let made = Tool::new(env!("CARGO"))
+        .args(["run", "--locked", "--quiet", "--package", "dist", "--"])
+        .args([executables, output])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .run();
+    PathBuf::from(made.trim())
+}
+
+#[test]
+fn the_same_executables_give_the_same_tarball_in_the_shape_that_platforms_take() {
+    let work = tempfile::tempdir().expect("a directory");
+    let first = dist(Lifecycle::under_test().directory(), &work.path().join("first"));
+    // Elsewhere, and with other times and modes.
+    let elsewhere = work.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("created");
+    for entry in fs::read_dir(Lifecycle::under_test().directory()).expect("listed") {
+        let entry = entry.expect("an entry");
+        fs::write(elsewhere.join(entry.file_name()), fs::read(entry.path()).expect("read")).expect("written");
+    }
+    let second = dist(&elsewhere, &work.path().join("second"));
+    assert!(fs::read(&first).expect("read") == fs::read(&second).expect("read"), "{first:?} and {second:?} differ");
+
+    let name = first.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(name.starts_with("lifecycle-v") && name.ends_with("+linux.x86-64.tgz"), "{name}");
+    let version = name.trim_start_matches("lifecycle-v").trim_end_matches("+linux.x86-64.tgz");
+
+    let unpacked = work.path().join("unpacked");
+    fs::create_dir(&unpacked).expect("created");
+    Tool::new("tar").args(["-xzf"]).args([&first]).args(["-C"]).args([&unpacked]).run();
+    let descriptor: toml::Table =
+        fs::read_to_string(unpacked.join("lifecycle.toml")).expect("at the root").parse().expect("TOML");
+    assert_eq!(descriptor["lifecycle"]["version"].as_str(), Some(version));
+    for executable in ["analyzer", "builder", "creator", "detector", "exporter", "launcher", "restorer", "lifecycle"] {
+        let path = unpacked.join("lifecycle").join(executable);
+        let said = Tool::new("file").args(["--brief"]).args([&path]).run();
+        assert!(said.contains("static") && !said.contains("interpreter"), "{executable}: {said}");
+    }
+    for name in ["lifecycle", "launcher"] {
+        for format in ["cdx", "spdx", "syft"] {
+            let path = unpacked.join(format!("lifecycle/{name}.sbom.{format}.json"));
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert!(document.is_object() && text.contains("pkg:cargo/serde@"), "{}", path.display());
+            assert_eq!(text.contains("pkg:cargo/rustls@"), name == "lifecycle", "the launcher holds no TLS");
+            let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent").display().to_string();
+            assert!(!text.contains(&top), "no place of this machine is in it");
+        }
+    }
+
+    let list = Tool::new("tar").args(["--numeric-owner", "--full-time", "--utc", "-tvzf"]).args([&first]).run();
+    for line in list.lines() {
+        assert!(line.contains(" 0/0 ") && line.contains("1980-01-01 00:00:01"), "{line}");
+        assert!(line.starts_with('-') || line.ends_with(" lifecycle/"), "only files in one directory: {line}");
+    }
+}
