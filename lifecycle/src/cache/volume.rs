@@ -90,6 +90,10 @@ impl VolumeCache {
         let lock = lock(&self.dir);
         let path = self.dir.join("staging");
         remove(&path)?;
+        if is_there(&self.dir.join("committed")) {
+            // Of a run that was killed after its last rename.
+            remove(&self.dir.join("committed-backup"))?;
+        }
         DirBuilder::new().mode(0o777).create(&path).path("create directory", &path)?;
         Ok(Staging { dir: self.dir.clone(), _lock: lock, committed: false, next: AtomicU64::new(0) })
     }
@@ -121,14 +125,21 @@ fn read_metadata(committed: &Path) -> Result<CacheMetadata, PathError> {
     Ok(super::parse_metadata(&json))
 }
 
-/// Where a run was killed between two renames, the old generation is in `committed-backup` alone.
+/// Unless the system says that nothing is there, something may be.
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
+}
+
+/// Where a run was killed between two renames, the old generation is in `committed-backup` alone. One that is only
+/// between them is waited for.
 fn recover(dir: &Path) -> Result<(), PathError> {
     let (committed, backup) = (dir.join("committed"), dir.join("committed-backup"));
-    let missing = |path: &Path| match fs::symlink_metadata(path) {
-        Ok(_) => false,
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    };
-    if missing(&committed) && !missing(&backup) {
+    let is_lost = || !is_there(&committed) && is_there(&backup);
+    if !is_lost() {
+        return Ok(());
+    }
+    let _lock = lock(dir);
+    if is_lost() {
         debug!("Recovering the cache that an interrupted build left in {}", backup.display());
         fs::rename(&backup, &committed).path("rename", &backup)?;
     }
@@ -336,6 +347,18 @@ mod tests {
         generation(dir.path(), &["a"]);
         fs::rename(dir.path().join("committed"), dir.path().join("committed-backup")).expect("renames");
         assert_eq!(content(dir.path(), "a").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn killed_after_two_renames_the_backup_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        generation(dir.path(), &["a"]);
+        fs::create_dir(dir.path().join("committed-backup")).expect("creates");
+        fs::write(dir.path().join("committed-backup/old.tar"), "old").expect("writes");
+        assert_eq!(content(dir.path(), "a").as_deref(), Some("a"));
+        generation(dir.path(), &["b"]);
+        assert_eq!(content(dir.path(), "b").as_deref(), Some("b"));
+        assert!(!dir.path().join("committed-backup").exists());
     }
 
     #[test]
