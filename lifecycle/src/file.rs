@@ -2,9 +2,16 @@
 //!
 //! What reads is shared with the launcher, and so lives in [`lifecycle_launch::file`].
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use nix::errno::Errno;
+use serde::de::DeserializeOwned;
+
+use crate::beneath::{BeneathError, Directory};
 
 pub use lifecycle_launch::file::{
     LoadError, PathContext, PathError, describe, load, load_hostile, load_if_there, parse_hostile,
@@ -26,25 +33,21 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), PathError> {
         Ok(found) if !found.is_file() => return in_place(),
         Ok(_) | Err(_) => {}
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let beside = path.with_file_name(name);
     let renamed = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&beside)?;
+        let new = Permissions::from_mode(0o666);
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut beside = tempfile::Builder::new().suffix(".tmp").permissions(new).tempfile_in(directory)?;
         if let Ok(old) = fs::metadata(path) {
-            file.set_permissions(old.permissions())?;
+            beside.as_file().set_permissions(old.permissions())?;
         }
-        file.write_all(content)?;
-        drop(file);
-        fs::rename(&beside, path)
+        beside.write_all(content)?;
+        beside.persist(path).map(drop).map_err(io::Error::from)
     })();
     match renamed {
         Ok(()) => Ok(()),
         Err(error) => {
-            let _ = fs::remove_file(&beside);
-            let elsewhere =
-                [libc_errno::EACCES, libc_errno::EPERM, libc_errno::EROFS, libc_errno::EBUSY, libc_errno::EXDEV];
-            if error.raw_os_error().is_some_and(|code| elsewhere.contains(&code)) {
+            let elsewhere = [Errno::EACCES, Errno::EPERM, Errno::EROFS, Errno::EBUSY, Errno::EXDEV];
+            if elsewhere.iter().any(|errno| error.raw_os_error() == Some(*errno as i32)) {
                 in_place()
             } else {
                 Err(error).path("write", path)
@@ -53,20 +56,46 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), PathError> {
     }
 }
 
-/// The few error numbers after which writing in place is tried.
-mod libc_errno {
-    use nix::errno::Errno;
+/// The most that a file in the layers directory may have, in bytes: what the analyzer writes holds a label of an image.
+const LARGEST: u64 = 64 << 20;
 
-    pub(super) const EACCES: i32 = Errno::EACCES as i32;
-    pub(super) const EPERM: i32 = Errno::EPERM as i32;
-    pub(super) const EROFS: i32 = Errno::EROFS as i32;
-    pub(super) const EBUSY: i32 = Errno::EBUSY as i32;
-    pub(super) const EXDEV: i32 = Errno::EXDEV as i32;
+/// Loads a TOML file of the build that may be in the layers directory `layers`, where buildpacks write too: there it is
+/// not followed, and only a regular file will do. Anywhere else the path is the platform's. Errors quote nothing.
+pub fn load_shared<T: DeserializeOwned>(path: &Path, layers: &Path) -> Result<T, LoadError> {
+    let (Some(name), Ok(directory)) = (name_in(path, layers), Directory::open(layers)) else {
+        return load_hostile(path);
+    };
+    let source = match directory.read(name, LARGEST) {
+        Ok(Some(content)) => return parse_hostile(path, &content),
+        Ok(None) => io::Error::from_raw_os_error(Errno::ENOENT as i32),
+        Err(BeneathError::Path(error)) => return Err(error.into()),
+        Err(BeneathError::Refused { found, .. }) => {
+            io::Error::new(io::ErrorKind::InvalidData, format!("it is {found}, not a regular file"))
+        }
+        Err(BeneathError::TooLarge { limit, .. }) => {
+            io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", limit >> 20))
+        }
+    };
+    Err(PathError { operation: "open", path: path.to_owned(), source }.into())
+}
+
+/// Writes a file of the build whole, as [`write_whole`] does; but what is in its place in the layers directory is
+/// replaced even if it is a symlink, since a buildpack may have put it there.
+pub fn write_shared(path: &Path, layers: &Path, content: &[u8]) -> Result<(), PathError> {
+    match (name_in(path, layers), Directory::open(layers)) {
+        (Some(name), Ok(directory)) => directory.write(name, content),
+        (Some(_) | None, _) => write_whole(path, content),
+    }
+}
+
+/// The name of a file that is directly in the layers directory.
+fn name_in<'a>(path: &'a Path, layers: &Path) -> Option<&'a OsStr> {
+    path.file_name().filter(|_| path.parent() == Some(layers))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 
     use super::*;
 
@@ -93,11 +122,44 @@ mod tests {
     fn a_symlink_and_a_device_are_written_through() {
         let dir = tempfile::tempdir().expect("a directory");
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
-        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        symlink(&file, &link).expect("linked");
         write_whole(&link, b"x").expect("written");
         assert_eq!(fs::read(&file).expect("read"), b"x");
         assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
         write_whole(Path::new("/dev/null"), b"x").expect("written");
         assert!(fs::metadata("/dev/null").expect("there").file_type().is_char_device());
+    }
+    #[test]
+    fn what_buildpacks_put_in_the_layers_directory_is_not_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (layers, outside) = (dir.path().join("layers"), dir.path().join("outside"));
+        let path = layers.join("analyzed.toml");
+        let load = || load_shared::<toml::Table>(&path, &layers);
+        let missing = format!("open {}: no such file or directory", path.display());
+        let error = load().expect_err("no directory");
+        assert!(error.is_missing() && error.to_string() == missing, "{error}");
+        write_shared(&path, &layers, b"a = 1").expect("written, with its directory");
+        assert_eq!(load().expect("read")["a"].as_integer(), Some(1));
+        fs::remove_file(&path).expect("removed");
+        assert_eq!(load().expect_err("no file").to_string(), missing);
+
+        fs::write(&outside, "secret = 1").expect("written");
+        symlink(&outside, &path).expect("linked");
+        let error = load().expect_err("a link").to_string();
+        assert_eq!(error, format!("open {}: it is a symbolic link, not a regular file", path.display()));
+        write_shared(&path, &layers, b"a = 2").expect("replaced");
+        assert_eq!(fs::read(&outside).expect("there"), b"secret = 1");
+        assert_eq!(load().expect("read")["a"].as_integer(), Some(2));
+        OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(5 << 30)).expect("sparse");
+        assert!(load().expect_err("too large").to_string().ends_with("analyzed.toml: it is larger than 64 MiB"));
+        fs::write(&path, "a = hunter2").expect("written");
+        assert!(!load().expect_err("malformed").to_string().contains("hunter2"));
+
+        // Elsewhere the platform's links count.
+        let link = dir.path().join("link");
+        symlink(&outside, &link).expect("linked");
+        assert!(load_shared::<toml::Table>(&link, &layers).expect("read").contains_key("secret"));
+        write_shared(&link, &layers, b"").expect("written through");
+        assert_eq!(fs::read(&outside).expect("there"), b"");
     }
 }

@@ -1,6 +1,6 @@
 //! The analyzer's part.
 
-use lifecycle::file::write_whole;
+use lifecycle::file::write_shared;
 use lifecycle::phase::analyze::{self, AnalyzeError, Stores};
 use lifecycle::run_image::{RunImageError, RunImageInput};
 use lifecycle::target;
@@ -30,6 +30,6 @@ pub fn analyze(inputs: &Inputs, run_image: RunImageInput, connection: &Connectio
     };
     let stores = Stores { images: connection.images.as_ref(), caches: connection.registry.as_ref() };
     let analyzed = analyze::run(&phase, stores)?;
-    write_whole(&inputs.analyzed, to_toml(&analyzed).as_bytes()).map_err(AnalyzeError::Write)?;
+    write_shared(&inputs.analyzed, &inputs.layers, to_toml(&analyzed).as_bytes()).map_err(AnalyzeError::Write)?;
     Ok(analyzed)
 }

@@ -1,6 +1,6 @@
 //! The exporter's part.
 
-use lifecycle::file::{load_hostile, load_if_there, write_whole};
+use lifecycle::file::{load_shared, write_shared};
 use lifecycle::layer::Owner;
 use lifecycle::phase::export::{self, ExportError};
 use lifecycle::{run_image, target};
@@ -16,14 +16,17 @@ use crate::{ReadError, own_arch};
 
 /// Reads `analyzed.toml`, and checks that there is a run image to export to.
 pub fn require_analyzed(inputs: &Inputs) -> Result<Analyzed, Failure> {
-    let analyzed = load_hostile(&inputs.analyzed).map_err(ReadError::Analyzed)?;
+    let analyzed = load_shared(&inputs.analyzed, &inputs.layers).map_err(ReadError::Analyzed)?;
     export::check(&analyzed)?;
     Ok(analyzed)
 }
 
 /// Exports the app image and the cache, and writes `report.toml`.
 pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Connection) -> Result<(), Failure> {
-    let project: Option<ProjectMetadata> = load_if_there(&inputs.project_metadata).map_err(ReadError::Project)?;
+    let project: Option<ProjectMetadata> = match load_shared(&inputs.project_metadata, &inputs.layers) {
+        Err(error) if error.is_missing() => None,
+        read => Some(read.map_err(ReadError::Project)?),
+    };
     if project.is_none() {
         log::debug!(
             "No project metadata found at path {:?}, project metadata will not be exported",
@@ -57,6 +60,6 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
         own_arch: own_arch(),
     };
     let report = export::run(&phase, connection.images.as_ref(), cache, &pipeline)?;
-    write_whole(&inputs.report, to_toml(&report).as_bytes()).map_err(ExportError::Report)?;
+    write_shared(&inputs.report, &inputs.layers, to_toml(&report).as_bytes()).map_err(ExportError::Report)?;
     Ok(())
 }

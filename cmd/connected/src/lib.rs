@@ -15,7 +15,7 @@ pub use connect::{ConnectError, Connection, connect};
 pub use export::{export, require_analyzed};
 pub use restore::{RefreshAnalyzedError, read_analyzed, refresh, restore};
 
-use lifecycle::file::{LoadError, load};
+use lifecycle::file::{LoadError, load_shared};
 use lifecycle::phase::PhaseError;
 use lifecycle_cmd::Inputs;
 use platform_spec::api::{BuildpackApi, BuildpackApiError};
@@ -59,7 +59,7 @@ impl PhaseError for ReadError {
 
 /// Reads `group.toml`, and checks the API of every buildpack and extension in it.
 pub fn group(inputs: &Inputs) -> Result<Group, ReadError> {
-    let group: Group = load(&inputs.group).map_err(ReadError::Group)?;
+    let group: Group = load_shared(&inputs.group, &inputs.layers).map_err(ReadError::Group)?;
     for (kind, elements) in [("buildpack", &group.group), ("extension", &group.group_extensions)] {
         for element in elements {
             BuildpackApi::parse(&element.api, &format!("{kind} '{}'", element.full_name()))?;

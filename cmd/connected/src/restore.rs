@@ -1,6 +1,6 @@
 //! The restorer's part.
 
-use lifecycle::file::{LoadError, load_hostile, write_whole};
+use lifecycle::file::{LoadError, load_shared, write_shared};
 use lifecycle::phase::PhaseError;
 use lifecycle::phase::restore::{self, RestoreError};
 use lifecycle::run_image::{self, RefreshError, RunImageError};
@@ -48,7 +48,7 @@ impl PhaseError for RefreshAnalyzedError {
 /// Reads `analyzed.toml`. A missing one is as if nothing had been analyzed; one that cannot be used is `None`, with a
 /// warning.
 pub fn read_analyzed(inputs: &Inputs) -> Option<Analyzed> {
-    match load_hostile(&inputs.analyzed) {
+    match load_shared(&inputs.analyzed, &inputs.layers) {
         Ok(analyzed) => Some(analyzed),
         Err(error) if error.is_missing() => {
             log::warn!("No analyzed metadata found at path {:?}", inputs.analyzed);
@@ -90,7 +90,8 @@ pub fn refresh(
                 .map_err(RefreshAnalyzedError::RunImage)?;
         }
     }
-    write_whole(&inputs.analyzed, to_toml(&analyzed).as_bytes()).map_err(|error| Failure::of(Phase::Restore, error))?;
+    write_shared(&inputs.analyzed, &inputs.layers, to_toml(&analyzed).as_bytes())
+        .map_err(|error| Failure::of(Phase::Restore, error))?;
     Ok(analyzed)
 }
 

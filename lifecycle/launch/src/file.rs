@@ -3,10 +3,13 @@
 //! Here, and not in the `lifecycle` package, because the launcher reads one too; writing is `lifecycle::file`'s.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -77,7 +80,10 @@ impl LoadError {
 const LARGEST: u64 = 64 << 20;
 
 fn read_text(path: &Path) -> Result<String, LoadError> {
-    let file = File::open(path).path("open", path)?;
+    read_all(File::open(path).path("open", path)?, path)
+}
+
+fn read_all(file: File, path: &Path) -> Result<String, LoadError> {
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes).path("read", path)?;
     if bytes.len() as u64 > LARGEST {
@@ -108,9 +114,24 @@ pub fn parse_hostile<T: DeserializeOwned>(path: &Path, content: &[u8]) -> Result
         .map_err(|error| LoadError::Parse { path: path.to_owned(), reason: error.without_content().to_string() })
 }
 
-/// Loads a TOML file as [`parse_hostile`] reads it. The path is followed: open it yourself where it may be a link.
+/// Loads a TOML file as [`parse_hostile`] reads it. The path is followed: open it yourself where it may be a link. A
+/// pipe, which nobody may ever write to, a socket or a device is refused.
 pub fn load_hostile<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
-    parse_hostile(path, read_text(path)?.as_bytes())
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+    let refused = || PathError {
+        operation: "read",
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, "not a regular file"),
+    };
+    let file = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => return Err(refused().into()),
+        opened => opened.path("open", path)?,
+    };
+    if !file.metadata().path("stat", path)?.is_file() {
+        return Err(refused().into());
+    }
+    parse_hostile(path, read_all(file, path)?.as_bytes())
 }
 
 /// Loads a TOML file; a missing one is `None`.
@@ -143,6 +164,18 @@ mod tests {
             fs::write(&path, content).expect("written");
             let error = load::<toml::Table>(&path).expect_err("malformed").to_string();
             assert!(error.starts_with(&format!("parse {}: ", path.display())) && error.contains(line), "{error}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (fifo, socket) = (dir.path().join("fifo"), dir.path().join("socket"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        let _socket = std::os::unix::net::UnixDatagram::bind(&socket).expect("bound");
+        for path in [fifo.as_path(), &socket, Path::new("/dev/null"), dir.path()] {
+            let error = load_hostile::<toml::Table>(path).expect_err("refused").to_string();
+            assert_eq!(error, format!("read {}: not a regular file", path.display()));
         }
     }
 
