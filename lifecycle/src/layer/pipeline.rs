@@ -146,7 +146,7 @@ impl Pipeline {
         Self::with_threads(temp, cores.min(MOST_THREADS))
     }
 
-    fn with_threads(temp: &Path, threads: usize) -> Self {
+    pub(crate) fn with_threads(temp: &Path, threads: usize) -> Self {
         Self {
             temp: temp.to_owned(),
             threads,

@@ -310,10 +310,16 @@ fn sboms(inputs: &Inputs, cache: Option<&Cache<'_>>) -> Result<(), RestoreError>
     for kind in ["cache", "launch"] {
         let Some(from) = sbom.directory(kind)? else { continue };
         for element in &inputs.buildpacks {
-            let escaped = element.id.escaped();
             // Without the buildpack's directory there is no layer that the files could describe.
-            if let (Some(from), Some(to)) = (from.directory(&escaped)?, layers.directory(&escaped)?) {
-                copy_sboms(&from, &to)?;
+            let escaped = element.id.escaped();
+            let Some(to) = layers.directory(&escaped)? else { continue };
+            match from.directory(&escaped) {
+                Ok(Some(from)) => copy_sboms(&element.id, &from, &to)?,
+                Ok(None) => {}
+                Err(error @ (BeneathError::Refused { .. } | BeneathError::TooLarge { .. })) => {
+                    warn!("Skipping restore of SBOM files for {}: {error}", element.id);
+                }
+                Err(error @ BeneathError::Path(_)) => return Err(error.into()),
             }
         }
     }
@@ -322,10 +328,17 @@ fn sboms(inputs: &Inputs, cache: Option<&Cache<'_>>) -> Result<(), RestoreError>
     Ok(())
 }
 
-/// Copies `<layer>/sbom.<ext>` to `<layer>.sbom.<ext>`.
-fn copy_sboms(from: &Directory, to: &Directory) -> Result<(), RestoreError> {
+/// The longest name that a file may have, in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// Copies `<layer>/sbom.<ext>` to `<layer>.sbom.<ext>`. What has another form is nobody's SBOM.
+fn copy_sboms(id: &BuildpackId, from: &Directory, to: &Directory) -> Result<(), RestoreError> {
     for (layer, kind) in from.entries()? {
         if kind != Kind::Directory {
+            continue;
+        }
+        let text = layer.to_string_lossy();
+        if layer_name(&text, &format!("{id}:{text}")).is_none() {
             continue;
         }
         let Some(dir) = from.directory(&layer)? else { continue };
@@ -338,6 +351,9 @@ fn copy_sboms(from: &Directory, to: &Directory) -> Result<(), RestoreError> {
             let mut beside = layer.clone();
             beside.push(".");
             beside.push(&name);
+            if beside.len() > LONGEST_NAME {
+                continue;
+            }
             let path = dir.path().join(&name);
             io::copy(&mut source, &mut to.create(&beside)?).path("copy", &path)?;
         }
@@ -345,5 +361,7 @@ fn copy_sboms(from: &Directory, to: &Directory) -> Result<(), RestoreError> {
     Ok(())
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;
