@@ -50,7 +50,7 @@ impl Lifecycle {
         let mut command = Command::new(self.directory.join(executable));
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("CNB_PLATFORM_API", "0.15").stdin(Stdio::null());
-        Phase { command, user: Some(USER) }
+        Phase { command, flags: Vec::new(), arguments: Vec::new(), user: Some(USER) }
     }
 }
 
@@ -87,6 +87,8 @@ fn reachable(directory: PathBuf) -> PathBuf {
 #[derive(Debug)]
 pub struct Phase {
     command: Command,
+    flags: Vec<OsString>,
+    arguments: Vec<OsString>,
     user: Option<u32>,
 }
 
@@ -113,24 +115,24 @@ impl Phase {
 
     /// Adds an argument.
     #[must_use]
-    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
-        self.command.arg(argument);
-        self
+    pub fn arg(self, argument: impl AsRef<OsStr>) -> Self {
+        self.args([argument])
     }
 
     /// Adds arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
-        self.command.args(arguments);
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 
-    /// Adds a flag and its value.
+    /// Adds a flag and its value, before all arguments.
     #[must_use]
-    pub fn flag(self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    pub fn flag(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         let mut word = OsString::from(format!("-{name}="));
         word.push(value);
-        self.arg(word)
+        self.flags.push(word);
+        self
     }
 
     /// Runs it in a directory.
@@ -149,6 +151,7 @@ impl Phase {
 
     /// The command, to be started otherwise than by [`Phase::run`].
     pub fn command(mut self) -> Command {
+        self.command.args(self.flags).args(self.arguments);
         if let Some(user) = self.user {
             self.command.uid(user).gid(user);
         }

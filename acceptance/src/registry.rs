@@ -105,6 +105,13 @@ impl Registry {
         log.lines().filter_map(|line| Some(line[line.find('"')?..].to_owned())).collect()
     }
 
+    /// Ends it, whatever it is doing.
+    pub fn stop(&mut self) {
+        // It fails where the process has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
     /// Where it keeps what was sent.
     pub fn storage(&self) -> PathBuf {
         self.directory.path().join("storage")
@@ -123,8 +130,7 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.stop();
     }
 }
 
