@@ -226,10 +226,7 @@ impl Directory {
     /// that cannot be (a bind-mounted file), it is overwritten.
     pub fn write(&self, name: impl AsRef<OsStr>, content: &[u8]) -> Result<(), PathError> {
         let name = self.one_name(name.as_ref())?;
-        // Short, because the name itself may be as long as names can be.
-        static WRITTEN: AtomicU32 = AtomicU32::new(0);
-        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
-        let beside = OsString::from(format!(".{}-{number}.tmp", std::process::id()));
+        let beside = temporary_name();
         let written = self
             .create(&beside)
             .and_then(|mut file| file.write_all(content).path("write", &self.path.join(name)))
@@ -243,6 +240,19 @@ impl Directory {
             }
             _ => Err(error),
         }
+    }
+
+    /// Removes what a [`Directory::write`] that was killed left.
+    pub fn remove_leftovers(&self) -> Result<(), PathError> {
+        for (name, kind) in self.entries()? {
+            if kind == Kind::File && is_temporary(&name) {
+                match rustix::fs::unlinkat(&self.descriptor, &name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(error) => return self.failed("remove", &name, error),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Overwrites a regular file that is there.
@@ -421,6 +431,23 @@ impl Directory {
     }
 }
 
+/// A name that no other write of this process takes: `.<process>-<number>.tmp`. Short, because the name of what is written may
+/// be as long as names can be.
+fn temporary_name() -> OsString {
+    static WRITTEN: AtomicU32 = AtomicU32::new(0);
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    OsString::from(format!(".{}-{number}.tmp", std::process::id()))
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    let number = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let middle = name.as_bytes().strip_prefix(b".").and_then(|rest| rest.strip_suffix(b".tmp"));
+    middle.is_some_and(|middle| {
+        let mut parts = middle.splitn(2, |byte| *byte == b'-');
+        parts.next().is_some_and(number) && parts.next().is_some_and(number)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -542,5 +569,25 @@ mod tests {
         drop(here);
         directory.remove("deep").expect("removed");
         assert_eq!(fs::read_dir(temp.path()).expect("listed").count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_write_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directory = Directory::open(dir.path()).expect("opened");
+        let left = temporary_name();
+        let kept = [".1.tmp", ".1-.tmp", ".-1.tmp", ".1-2-3.tmp", ".a-1.tmp", "1-2.tmp", ".1-2.tmp.toml"];
+        for name in kept.iter().map(OsStr::new).chain([left.as_os_str(), OsStr::new(".12-0.tmp")]) {
+            fs::write(dir.path().join(name), "").expect("written");
+        }
+        fs::create_dir(dir.path().join(".1-2.tmp")).expect("created");
+        symlink("/nowhere", dir.path().join(".3-4.tmp")).expect("linked");
+        directory.remove_leftovers().expect("removed");
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path()).expect("listed").map(|entry| entry.expect("one").file_name()).collect();
+        names.sort();
+        let mut expected: Vec<_> = kept.iter().chain(&[".1-2.tmp", ".3-4.tmp"]).map(OsString::from).collect();
+        expected.sort();
+        assert_eq!(names, expected);
     }
 }

@@ -100,6 +100,7 @@ pub fn run(inputs: &Inputs, cache: Option<&Cache<'_>>, pipeline: &Pipeline) -> R
     }
     let mut tasks = Vec::new();
     for buildpack in &buildpacks {
+        buildpack.remove_leftovers()?;
         buildpack.store()?;
     }
     if inputs.skip_layers {
@@ -136,6 +137,12 @@ impl Buildpack<'_> {
     fn refused(&self) -> impl Fn(LayersDirError) -> RestoreError {
         let id = self.id().to_string();
         move |cause| RestoreError::LayersDir { id: id.clone(), cause }
+    }
+
+    /// Removes what a restorer that was killed left among the layers' files.
+    fn remove_leftovers(&self) -> Result<(), RestoreError> {
+        let directory = layers_dir::open(&self.inputs.layers_dir, self.id()).map_err(self.refused())?;
+        Ok(directory.as_ref().map_or(Ok(()), Directory::remove_leftovers)?)
     }
 
     /// Writes `store.toml`.
