@@ -308,6 +308,8 @@ mod tests {
             let entry = entry.expect("readable");
             let path = entry.path().expect("a path").into_owned();
             if entry.header().entry_type().is_file() {
+                let end = (entry.raw_file_position() + entry.size()) as usize;
+                assert!(all[end..end.next_multiple_of(BLOCK)].iter().all(|byte| *byte == 0), "{}", path.display());
                 let mut content = Vec::new();
                 std::io::copy(&mut { entry }, &mut content).expect("read");
                 assert_eq!(content, fs::read(&path).expect("there"), "{}", path.display());

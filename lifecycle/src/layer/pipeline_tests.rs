@@ -294,3 +294,15 @@ fn layers_at_once_share_threads_and_buffers() {
     assert_eq!(slots.free.len(), slots.made, "all buffers were given back");
     assert!(slots.made <= 5);
 }
+
+#[test]
+fn whichever_piece_fails_first_in_time_the_first_in_order_counts() {
+    let pipeline = Pipeline::with_threads(Path::new("/tmp"), 2);
+    let mut sink = Sink { next: 0, waiting: BTreeMap::new(), output: Some(Output::new()), failed: None };
+    sink.waiting.insert(9, pipeline.take_slot());
+    for index in [5, 3, 7] {
+        sink.fail(index, LayerError::replaced(b"/x"), &pipeline);
+    }
+    assert_eq!(sink.failed.map(|(index, _)| index), Some(3));
+    assert_eq!(lock(&pipeline.slots).free.len(), 1, "nobody else waits for its buffer");
+}
