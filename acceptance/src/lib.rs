@@ -12,6 +12,7 @@ mod lifecycle;
 mod project;
 pub mod random;
 mod registry;
+pub mod snapshot;
 mod tool;
 
 pub use build::Build;
