@@ -1,6 +1,7 @@
 //! Bad input, through the executables: each ends in an error that names what is wrong, with the exit status of the
 //! specification, or is handled; and nothing that existed before is lost.
 
+mod caches;
 mod credentials;
 mod files;
 mod names;
