@@ -5,22 +5,30 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-# Executables run in images without a libc: everything is linked in. A target that is named keeps the flag from build scripts.
-STATIC := CARGO_TARGET_$(shell echo '$(TARGET)' | tr 'a-z-' 'A-Z_')_RUSTFLAGS='-C target-feature=+crt-static'
+# Executables run in images without a libc: everything is linked in. A target that is named keeps the flag from build
+# scripts. What the compiler remembers of paths is the same on every machine.
+FLAGS := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+flags = CARGO_TARGET_$(shell echo '$(1)' | tr 'a-z-' 'A-Z_')_RUSTFLAGS='$(FLAGS)'
+# Most of what the launcher adds to an app's start is its libc's own start, and musl's is much shorter.
+MUSL := $(subst -gnu,-musl,$(TARGET))
 # One package an executable, named as it is; only `lifecycle` has the name of a library.
 EXECUTABLES := $(patsubst cmd/%/src/main.rs,%,$(wildcard cmd/*/src/main.rs))
 PACKAGES := $(patsubst lifecycle,lifecycle-dispatch,$(filter-out launcher,$(EXECUTABLES)))
-RELEASE := $(STATIC) cargo build --locked --release --target $(TARGET)
+RELEASE := $(call flags,$(TARGET)) $(call flags,$(MUSL)) cargo build --locked --release
 
 .PHONY: build lint test demo bench dist compare set-up rust
 
 build: rust
-	$(RELEASE) $(addprefix --package ,$(PACKAGES))
+	$(RELEASE) --target $(TARGET) $(addprefix --package ,$(PACKAGES))
 	# Apart from the others, so that none of their features gets into app images.
-	$(RELEASE) --package launcher
-	rm -rf out/lifecycle
-	mkdir -p out/lifecycle
-	install -m 755 $(addprefix target/$(TARGET)/release/,$(EXECUTABLES)) out/lifecycle
+	launcher=$(MUSL); \
+	rustup target list --installed 2> /dev/null | grep --quiet --line-regexp $(MUSL) || rustup target add $(MUSL) || \
+	{ launcher=$(TARGET); echo 'The launcher is built for $(TARGET): without $(MUSL) it starts more slowly.'; }; \
+	$(RELEASE) --target $$launcher --package launcher; \
+	rm -rf out/lifecycle; \
+	mkdir -p out/lifecycle; \
+	install -m 755 $(addprefix target/$(TARGET)/release/,$(filter-out launcher,$(EXECUTABLES))) \
+	    target/$$launcher/release/launcher out/lifecycle
 
 dist: build
 	cargo run --locked --quiet --package dist -- out/lifecycle out
