@@ -43,9 +43,9 @@ test: set-up lint dist
 demo: set-up dist
 	acceptance/demo.sh
 
-# BENCH_MIB, BENCH_ROUNDS, BENCH_EXTREMES and LIFECYCLE_REFERENCE_DIR say how much and with whom.
+# BENCH='few --pairs=5' are its arguments, BENCH=--help tells them; LIFECYCLE_REFERENCE_DIR says with whom to compare.
 bench: set-up build
-	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --release --package acceptance --bin bench
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --quiet --package acceptance --bin bench -- $(BENCH)
 
 # Random builds through this lifecycle and through the one in LIFECYCLE_REFERENCE_DIR.
 compare: set-up build

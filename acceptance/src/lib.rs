@@ -6,12 +6,14 @@
 //!
 //! Everything here panics with what was run and what it said: a test that cannot do its work fails.
 
+pub mod bench;
 mod build;
 pub mod image;
 mod lifecycle;
 mod project;
 pub mod random;
 mod registry;
+mod root;
 pub mod snapshot;
 mod tool;
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -24,16 +24,21 @@ pub struct Registry {
 impl Registry {
     /// One that anybody may read and write.
     pub fn start() -> Self {
-        Self::with(None)
+        Self::with(&std::env::temp_dir(), None)
+    }
+
+    /// One whose files are in a new directory in `directory`.
+    pub fn start_in(directory: &Path) -> Self {
+        Self::with(directory, None)
     }
 
     /// One that only this user may read and write.
     pub fn start_with_password(user: &str, password: &str) -> Self {
-        Self::with(Some((user.to_owned(), password.to_owned())))
+        Self::with(&std::env::temp_dir(), Some((user.to_owned(), password.to_owned())))
     }
 
-    fn with(credentials: Option<(String, String)>) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+    fn with(directory: &Path, credentials: Option<(String, String)>) -> Self {
+        let directory = tempfile::tempdir_in(directory).expect("a directory");
         let path = |name: &str| directory.path().join(name);
         let mut config = format!(
             "version: 0.1\nlog: {{ level: info }}\nhttp: {{ addr: '127.0.0.1:0' }}\n\
@@ -115,6 +120,21 @@ impl Registry {
     /// Where it keeps what was sent.
     pub fn storage(&self) -> PathBuf {
         self.directory.path().join("storage")
+    }
+
+    /// Bytes of all blobs that it has.
+    pub fn stored(&self) -> u64 {
+        fn sum(directory: &Path) -> u64 {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            entries
+                .map(|entry| match entry.metadata() {
+                    Ok(status) if status.is_dir() => sum(&entry.path()),
+                    Ok(status) => status.len(),
+                    Err(_) => 0,
+                })
+                .sum()
+        }
+        sum(&self.storage().join("docker/registry/v2/blobs"))
     }
 
     /// What skopeo needs to reach it: `side` is `src`, `dest`, or empty where there is only one.

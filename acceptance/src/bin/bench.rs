@@ -1,340 +1,338 @@
-//! How fast the lifecycle is, on real files of this machine: wall time, CPU time, peak memory and bytes sent of a first export,
-//! of an export in which nothing changed, and of a restore; and what the launcher costs. With `LIFECYCLE_REFERENCE_DIR` the
-//! same is done with those executables in turn, in the same run, and the last column is their time over ours.
-//!
-//! `BENCH_MIB` (1000) is how much each of the two inputs has, `BENCH_ROUNDS` (3) how often everything is done: the median
-//! counts. `BENCH_EXTREMES=0` leaves out the largest layers, which are made to see the memory that they take.
+//! What exporting and restoring takes, on real files, against a real registry: `bench --help`.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
 
-use acceptance::image::{self, Format};
-use acceptance::{Lifecycle, Phase, Project, Registry, USER};
-use nix::sys::resource::{UsageWho, getrusage};
+use acceptance::Lifecycle;
+use acceptance::bench::input::{self, Kind, Layer, make_directory};
+use acceptance::bench::measure::{self, MEASURE};
+use acceptance::bench::{Build, BuildRoot, Comparison, Table, write_layers, write_real_layers};
 
-const MIB: u64 = 1 << 20;
-const LAYERS: usize = 5;
+const HELP: &str = "\
+Measures the lifecycle in LIFECYCLE_DIR (out/lifecycle) on real files of this machine; with LIFECYCLE_REFERENCE_DIR set,
+that one side by side, run by run in turn. Runs as root, so that phases can run as another user in a root of their own.
+
+usage: bench [what]... [option]...
+
+what (all of it by default):
+  few          five launch and cache layers of files over 4 MiB: first export to a registry and a cache directory,
+               the same again with nothing changed, restore from the cache directory
+  many         the same with files under 1 MiB
+  memory       ours alone: a layer of 4 GiB, 300,000 files in one directory, 300,000 files in 3,000
+  launcher     what the launcher takes longer to start /bin/true than that takes itself
+
+options:
+  --size=MIB        bytes of input (1000)
+  --pairs=N         how often exports are measured (3), after one run that is not counted
+  --restores=N      how often restores are (6)
+  --directory=DIR   where everything is put; a new directory in /dev/shm, if that is large enough, else in TMPDIR.
+                    On a disk nothing is removed before the end: ext4 is slow to use inodes that were just given up.
+  --keep            leaves the directory
+
+wall and CPU are medians, seconds; CPU is user and system of the phase itself (the registry has the same cores); peak RSS is
+the largest of all runs. \"wall ratio\" is reference / ours, of the medians, and of each pair.
+";
+
+/// What is asked for.
+struct Options {
+    what: Vec<String>,
+    size: u64,
+    pairs: usize,
+    restores: usize,
+    directory: Option<PathBuf>,
+    keep: bool,
+}
+
+impl Options {
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options =
+            Self { what: Vec::new(), size: 1000 << 20, pairs: 3, restores: 6, directory: None, keep: false };
+        for argument in arguments {
+            let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
+            let number = || value.parse::<usize>().map_err(|_| format!("{argument}: not a number"));
+            match name {
+                "few" | "many" | "memory" | "launcher" => options.what.push(argument),
+                "--size" => options.size = (number()? as u64) << 20,
+                "--pairs" => options.pairs = number()?.max(1),
+                "--restores" => options.restores = number()?.max(1),
+                "--directory" => options.directory = Some(value.into()),
+                "--keep" => options.keep = true,
+                _ => return Err(format!("{argument}: see --help")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, what: &str) -> bool {
+        self.what.is_empty() || self.what.iter().any(|wanted| wanted == what)
+    }
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if arguments.first().is_some_and(|word| word == "--measure") {
-        return measure(&arguments[1..]);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|first| first == MEASURE).is_some() {
+        return match measure::serve(&arguments.next().unwrap_or_default()) {
+            Ok(usage) => say(&usage, ExitCode::SUCCESS),
+            Err(error) => say(&error, ExitCode::FAILURE),
+        };
     }
-    let mut lifecycles = vec![Lifecycle::under_test()];
-    lifecycles.extend(std::env::var_os("LIFECYCLE_REFERENCE_DIR").map(|path| Lifecycle::at(Path::new(&path))));
-    let (size, rounds) = (setting("BENCH_MIB", 1000) * MIB, setting("BENCH_ROUNDS", 3));
-
-    say(&heading(lifecycles.len() > 1));
-    for (name, files) in [("few", large_files(size)), ("many", small_files(size))] {
-        compare(name, &files, &lifecycles, rounds);
+    if arguments.peek().is_some_and(|first| ["--help", "-h", "help"].contains(&first.as_str())) {
+        return say(HELP, ExitCode::SUCCESS);
     }
-    launcher(&lifecycles, rounds);
-    if setting("BENCH_EXTREMES", 1) != 0 {
-        extremes(&lifecycles[0]);
-    }
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => return say(&error, ExitCode::from(2)),
+    };
+    Bench::new(options).run();
     ExitCode::SUCCESS
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+/// All that is measured.
+struct Bench {
+    options: Options,
+    ours: PathBuf,
+    reference: Option<PathBuf>,
+    directory: PathBuf,
+    in_memory: bool,
+    builds: std::cell::Cell<usize>,
+    table: Table,
+    notes: Vec<String>,
 }
 
-#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
-fn say(line: &str) {
-    println!("{line}");
-}
-
-// What is measured.
-
-/// What a process took.
-#[derive(Clone, Copy, Debug, Default)]
-struct Taken {
-    wall: Duration,
-    cpu: Duration,
-    /// Peak resident memory in KiB.
-    memory: u64,
-    /// What the registry got, in bytes.
-    sent: u64,
-}
-
-/// Runs a phase by way of this program, which sees what its only child took.
-fn take(phase: Phase) -> Taken {
-    let phase = phase.as_root().command();
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.arg("--measure").arg(phase.get_program()).args(phase.get_args()).env_clear();
-    command.envs(phase.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = command.output().expect("started");
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{phase:?}: {said}{told}");
-    let numbers: Vec<u64> =
-        told.lines().last().unwrap_or_default().split(' ').map(|number| number.parse().expect("a number")).collect();
-    let [wall, cpu, memory] = numbers[..] else { panic!("{told}") };
-    Taken { wall: Duration::from_micros(wall), cpu: Duration::from_micros(cpu), memory, sent: 0 }
-}
-
-#[expect(clippy::print_stderr, reason = "the last line that `take` reads")]
-fn measure(words: &[std::ffi::OsString]) -> ExitCode {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).uid(USER).gid(USER).stdout(Stdio::null());
-    let begun = Instant::now();
-    let status = command.status().expect("started");
-    let wall = begun.elapsed();
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage");
-    let micros = |time: nix::sys::time::TimeVal| u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0);
-    eprintln!("{} {} {}", wall.as_micros(), micros(usage.user_time()) + micros(usage.system_time()), usage.max_rss());
-    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn median(mut all: Vec<Taken>) -> Taken {
-    all.sort_by_key(|taken| taken.wall);
-    let memory = all.iter().map(|taken| taken.memory).max().unwrap_or(0);
-    Taken { memory, ..all[all.len() / 2] }
-}
-
-fn heading(compared: bool) -> String {
-    let line = format!(
-        "{:6} {:10} {:10} {:>9} {:>9} {:>9} {:>11}",
-        "input", "work", "lifecycle", "wall", "CPU", "peak RSS", "sent"
-    );
-    if compared { format!("{line} {:>7}", "ratio") } else { line }
-}
-
-fn row(input: &str, work: &str, results: &[Taken]) {
-    let ours = results[0].wall.as_secs_f64();
-    for (at, taken) in results.iter().enumerate() {
-        let ratio = if at == 0 { String::new() } else { format!("{:6.1}x", taken.wall.as_secs_f64() / ours) };
-        say(&format!(
-            "{input:6} {work:10} {:10} {:8.2}s {:8.2}s {:6} MiB {:7.1} MiB {ratio}",
-            if at == 0 { "ours" } else { "reference" },
-            taken.wall.as_secs_f64(),
-            taken.cpu.as_secs_f64(),
-            taken.memory.div_ceil(1024),
-            taken.sent as f64 / MIB as f64,
-        ));
+impl Bench {
+    fn new(options: Options) -> Self {
+        let reference = std::env::var_os("LIFECYCLE_REFERENCE_DIR").map(PathBuf::from);
+        if reference.is_none() {
+            say(
+                "LIFECYCLE_REFERENCE_DIR is unset (it names another lifecycle's executables): ours alone is measured",
+                (),
+            );
+        }
+        let shared = Path::new("/dev/shm");
+        // Input, cache, restored layers, blobs of two sides.
+        let in_memory = options.directory.is_none() && free(shared) > 8 * options.size;
+        let parent = options.directory.clone();
+        let parent = parent.unwrap_or_else(|| if in_memory { shared.to_owned() } else { std::env::temp_dir() });
+        let directory = parent.join(format!("lifecycle-bench-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        let ours = Lifecycle::under_test().directory().to_owned();
+        let (table, notes) = (Table::new(), Vec::new());
+        Self { options, ours, reference, directory, in_memory, builds: 0.into(), table, notes }
     }
-}
 
-// The inputs.
-
-/// Files of `/usr` that a rule takes, by path, until they have `total` bytes.
-fn files(total: u64, rule: impl Fn(u64) -> bool) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    let mut directories = vec![PathBuf::from("/usr")];
-    while let Some(directory) = directories.pop() {
-        let mut entries: Vec<_> = fs::read_dir(&directory).into_iter().flatten().flatten().collect();
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            match entry.metadata() {
-                Ok(found) if found.is_dir() => directories.push(entry.path()),
-                Ok(found) if found.is_file() && rule(found.len()) => all.push((entry.path(), found.len())),
-                _ => {}
+    fn run(mut self) {
+        let sides: Vec<&Path> = [Some(self.ours.as_path()), self.reference.as_deref()].into_iter().flatten().collect();
+        let root = BuildRoot::new(&self.directory, &sides);
+        let sides = sides.len();
+        for (what, kind) in [("few", Kind::Few), ("many", Kind::Many)] {
+            if self.options.wants(what) {
+                self.speed(&root, what, kind, sides);
             }
         }
-    }
-    all.sort();
-    let mut sum = 0;
-    all.retain(|(_, size)| {
-        let fits = sum < total;
-        sum += if fits { *size } else { 0 };
-        fits
-    });
-    assert!(sum > 0, "/usr has no files to measure with");
-    all.into_iter().map(|(path, _)| path).collect()
-}
-
-fn large_files(total: u64) -> Vec<PathBuf> {
-    files(total, |size| size > 4 * MIB)
-}
-
-fn small_files(total: u64) -> Vec<PathBuf> {
-    files(total, |size| size > 0 && size < MIB)
-}
-
-/// A project whose layers are there, as after a build.
-fn built(lifecycle: &Lifecycle) -> Project {
-    let project = Project::with(lifecycle.clone());
-    project.write("layers/group.toml", "[[group]]\nid = \"bench/bench\"\nversion = \"1\"\napi = \"0.10\"\n");
-    project.write(
-        "layers/config/metadata.toml",
-        "[[buildpacks]]\nid = \"bench/bench\"\nversion = \"1\"\napi = \"0.10\"\n",
-    );
-    fs::create_dir_all(project.path("layers/bench_bench")).expect("created");
-    project
-}
-
-fn layer(project: &Project, name: &str) -> PathBuf {
-    let path = project.path("layers/bench_bench").join(name);
-    fs::create_dir_all(&path).expect("created");
-    let types = "[types]\nlaunch = true\ncache = true\nbuild = true\n[metadata]\nkept = true\n";
-    fs::write(path.with_extension("toml"), types).expect("written");
-    path
-}
-
-// The work.
-
-/// A build that is exported and restored: its own registry and cache.
-struct Place {
-    registry: Registry,
-    run_image: String,
-    cache: PathBuf,
-}
-
-impl Place {
-    fn new(project: &Project, name: &str) -> Self {
-        let registry = Registry::start();
-        let run_image = image::push_run_image(&registry, "run", Format::Docker);
-        let cache = project.path(name);
-        fs::create_dir(&cache).expect("created");
-        std::os::unix::fs::chown(&cache, Some(USER), Some(USER)).expect("given");
-        Self { registry, run_image, cache }
-    }
-
-    fn analyze(&self, project: &Project) {
-        let analyzer = project.phase("analyzer").flag("run-image", &self.run_image);
-        analyzer.arg(self.registry.image("app")).run().succeeds();
-    }
-
-    fn export(&self, project: &Project) -> Taken {
-        self.analyze(project);
-        let before = size(&self.registry.storage());
-        let exporter = project.phase("exporter").flag("cache-dir", &self.cache).arg(self.registry.image("app"));
-        let taken = take(exporter);
-        Taken { sent: size(&self.registry.storage()) - before, ..taken }
-    }
-
-    /// Into a new layers directory at the same place; what was there comes back afterwards.
-    fn restore(&self, project: &Project, number: u64) -> Taken {
-        self.analyze(project);
-        let (layers, kept) = (project.path("layers"), project.path("kept"));
-        fs::rename(&layers, &kept).expect("renamed");
-        fs::create_dir(&layers).expect("created");
-        for name in ["group.toml", "analyzed.toml"] {
-            fs::copy(kept.join(name), layers.join(name)).expect("copied");
+        if self.options.wants("memory") {
+            self.memory(&root);
         }
-        project.give_layers_to_user();
-        let taken = take(project.phase("restorer").flag("cache-dir", &self.cache));
-        assert!(layers.join("bench_bench/layer0").exists(), "nothing was restored");
-        // Deleting many files now would make creating the next ones slow.
-        fs::rename(&layers, project.path(&format!("restored{number}"))).expect("renamed");
-        fs::rename(&kept, &layers).expect("renamed");
-        taken
-    }
-}
-
-/// The bytes of everything in a directory.
-fn size(path: &Path) -> u64 {
-    let Ok(found) = fs::symlink_metadata(path) else { return 0 };
-    if !found.is_dir() {
-        return found.size();
-    }
-    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size(&entry.path())).sum()
-}
-
-fn compare(name: &str, files: &[PathBuf], lifecycles: &[Lifecycle], rounds: u64) {
-    let project = built(&lifecycles[0]);
-    for (at, file) in files.iter().enumerate() {
-        let layer = layer(&project, &format!("layer{}", at % LAYERS));
-        let to = layer.join(file.strip_prefix("/").expect("absolute"));
-        fs::create_dir_all(to.parent().expect("a parent")).expect("created");
-        fs::copy(file, &to).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    }
-    project.give_to_user();
-    let projects: Vec<_> = lifecycles.iter().map(|lifecycle| project.by(lifecycle)).collect();
-    let mut taken = vec![[const { Vec::new() }; 3]; lifecycles.len()];
-    for round in 0..rounds {
-        for (at, project) in projects.iter().enumerate() {
-            let place = Place::new(project, &format!("cache{at}-{round}"));
-            let [first, unchanged, restored] = &mut taken[at];
-            first.push(place.export(project));
-            unchanged.push(place.export(project));
-            restored.push(place.restore(project, round * 2 + at as u64));
+        if self.options.wants("launcher") {
+            self.launcher();
+        }
+        say(&format!("\n{}\n\n{}", self.table.text(), self.notes.join("\n")), ());
+        if self.options.keep {
+            say(&format!("left: {}", self.directory.display()), ());
+        } else {
+            fs::remove_dir_all(&self.directory).expect("removed");
         }
     }
-    let medians: Vec<_> = taken.into_iter().map(|works| works.map(median)).collect();
-    for (at, work) in ["first", "unchanged", "restore"].into_iter().enumerate() {
-        row(name, work, &medians.iter().map(|works| works[at]).collect::<Vec<_>>());
-    }
-}
 
-fn launcher(lifecycles: &[Lifecycle], rounds: u64) {
-    const TIMES: u32 = 200;
-    let time = |mut start: Box<dyn FnMut() -> Command>| {
-        let begun = Instant::now();
-        for _ in 0..TIMES {
-            assert!(start().status().expect("started").success());
-        }
-        begun.elapsed() / TIMES
-    };
-    let mut results = Vec::new();
-    for lifecycle in lifecycles {
-        let project = built(lifecycle);
-        layer(&project, "layer0");
-        project.give_to_user();
-        let mut all = Vec::new();
-        for _ in 0..rounds {
-            let (layers, app) = (project.path("layers"), project.path("app"));
-            let lifecycle = lifecycle.clone();
-            let through = time(Box::new(move || {
-                let launcher = lifecycle.phase("launcher").env("CNB_LAYERS_DIR", &layers).env("CNB_APP_DIR", &app);
-                launcher.arg("/bin/true").command()
-            }));
-            let alone = time(Box::new(|| {
-                let mut command = Command::new("/bin/true");
-                command.env_clear().uid(USER).gid(USER).stdin(Stdio::null());
-                command
-            }));
-            all.push(through.saturating_sub(alone));
-        }
-        all.sort();
-        results.push(all[all.len() / 2]);
+    fn build<'a>(&self, root: &'a BuildRoot, side: usize, layers: &Path) -> Build<'a> {
+        let number = self.builds.replace(self.builds.get() + 1);
+        Build::new(root, side, layers, &self.directory.join(format!("build-{number}")))
     }
-    for (at, result) in results.iter().enumerate() {
-        let name = if at == 0 { "ours" } else { "reference" };
-        let ratio =
-            if at == 0 { String::new() } else { format!("{:49.1}x", result.as_secs_f64() / results[0].as_secs_f64()) };
-        say(&format!("{:6} {:10} {name:10} {:6.2} ms {ratio}", "", "launcher", result.as_secs_f64() * 1000.0));
-    }
-}
 
-/// Layers as large as they get: what counts is that memory does not grow with them.
-fn extremes(lifecycle: &Lifecycle) {
-    let huge = |path: &Path| -> io::Result<()> {
-        let mut file = File::create(path.join("4GiB"))?;
-        let mut left = 4096 * MIB;
-        let content = large_files(1000 * MIB);
-        while left > 0 {
-            for source in &content {
-                left -= io::copy(&mut File::open(source)?.take(left), &mut file)?;
+    fn done(&self, build: Build<'_>) {
+        if self.in_memory {
+            build.remove();
+        }
+    }
+
+    /// Exports and restores of five layers.
+    fn speed(&mut self, root: &BuildRoot, what: &str, kind: Kind, sides: usize) {
+        let layers = self.directory.join(what);
+        let chosen = input::choose(kind, self.options.size);
+        let (files, bytes) = Layer::totals(&chosen);
+        say(&format!("{what}: {files} files, {} MiB", bytes >> 20), ());
+        write_real_layers(&layers, &chosen);
+        let restores = self.options.restores.div_ceil(self.options.pairs);
+        let (mut first, mut unchanged, mut restored) =
+            (Comparison::default(), Comparison::default(), Comparison::default());
+        for pair in 0..=self.options.pairs {
+            // The first pair warms the page cache.
+            let counts = pair > 0;
+            let mut builds: Vec<Build<'_>> = (0..sides).map(|side| self.build(root, side, &layers)).collect();
+            // Who comes first changes.
+            let order = |turn: usize| (0..sides).map(move |side| (side + pair + turn) % sides);
+            let mut sent = vec![0; sides];
+            for side in order(0) {
+                builds[side].analyze();
+                let (usage, _) = builds[side].export();
+                sent[side] = builds[side].sent();
+                if counts {
+                    first.of(side).push(usage);
+                }
+                say(&format!("  {what}, {pair}, {}: first export {usage}", NAMES[side]), ());
             }
-        }
-        Ok(())
-    };
-    let empty_files = |path: &Path, directories: u32| -> io::Result<()> {
-        for number in 0..300_000u32 {
-            let directory = path.join(format!("directory{}", number % directories));
-            if number < directories {
-                fs::create_dir_all(&directory)?;
+            let mut notes = vec![String::new(); sides];
+            for side in order(0) {
+                let uploads = builds[side].uploads();
+                builds[side].analyze();
+                let (usage, printed) = builds[side].export();
+                let reused = printed.matches("Reusing layer 'bench/files:").count();
+                assert_eq!(reused, input::LAYERS, "all layers are reused:\n{printed}");
+                if counts {
+                    unchanged.of(side).push(usage);
+                }
+                say(&format!("  {what}, {pair}, {}: unchanged {usage}", NAMES[side]), ());
+                if pair == self.options.pairs {
+                    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+                    let again = builds[side].sent() - sent[side];
+                    notes[side] = format!(
+                        "{what}: {files} files, {:.1} MiB; {} sent {:.1} MiB, and unchanged {:.1} MiB in {} uploads",
+                        mib(bytes),
+                        NAMES[side],
+                        mib(sent[side]),
+                        mib(again),
+                        builds[side].uploads() - uploads
+                    );
+                }
             }
-            File::create(directory.join(format!("file-with-a-name-of-some-length-{number}")))?.write_all(b"content")?;
+            self.notes.extend(notes.into_iter().filter(|note| !note.is_empty()));
+            for build in &builds {
+                assert_eq!(build.cached(), builds[0].cached(), "the same layers are cached");
+                build.analyze();
+            }
+            for turn in 0..if counts { restores } else { 1 } {
+                for side in order(turn) {
+                    let (usage, layers) = builds[side].restore();
+                    let mut found = input::count(&layers.join("bench_files"));
+                    // Beside the files: each layer's TOML, and what is the restorer's own.
+                    found.0 -= input::LAYERS;
+                    assert!(found.0 == files && found.1 >= bytes, "all files are restored: {found:?}");
+                    if counts {
+                        restored.of(side).push(usage);
+                    }
+                    say(&format!("  {what}, {pair}, {}: restore {usage}", NAMES[side]), ());
+                    if self.in_memory {
+                        fs::remove_dir_all(layers).expect("removed");
+                    }
+                }
+            }
+            builds.into_iter().for_each(|build| self.done(build));
         }
-        Ok(())
-    };
-    extreme(lifecycle, "4 GiB", huge);
-    extreme(lifecycle, "flat", |path| empty_files(path, 1));
-    extreme(lifecycle, "spread", |path| empty_files(path, 3000));
+        self.table.add(&format!("{what}: first export"), &first);
+        self.table.add(&format!("{what}: unchanged"), &unchanged);
+        self.table.add(&format!("{what}: restore"), &restored);
+        if self.in_memory {
+            fs::remove_dir_all(&layers).expect("removed");
+        }
+    }
+
+    /// What is large in one way or another, once.
+    fn memory(&mut self, root: &BuildRoot) {
+        const FILES: usize = 300_000;
+        let large = |_: usize, path: &Path| {
+            make_directory(path);
+            let chosen = input::choose(Kind::Few, 1000 << 20);
+            Layer::fill(&chosen, &path.join("file"), 4 << 30);
+        };
+        let flat = |_: usize, path: &Path| small_files(path, 1, FILES);
+        let spread = |_: usize, path: &Path| small_files(path, 3000, FILES / 3000);
+        let cases: [(&str, Contents<'_>); 3] =
+            [("one file of 4 GiB", &large), ("300,000 files, flat", &flat), ("300,000 files, spread", &spread)];
+        for (what, contents) in cases {
+            let layers = self.directory.join("large");
+            write_layers(&layers, 1, contents);
+            let mut build = self.build(root, 0, &layers);
+            for work in ["first export", "unchanged"] {
+                build.analyze();
+                let (usage, _) = build.export();
+                self.table.add(&format!("{what}: {work}"), &Comparison { ours: vec![usage], theirs: Vec::new() });
+                say(&format!("  {what}: {work} {usage}"), ());
+            }
+            build.analyze();
+            let (usage, _) = build.restore();
+            self.table.add(&format!("{what}: restore"), &Comparison { ours: vec![usage], theirs: Vec::new() });
+            say(&format!("  {what}: restore {usage}"), ());
+            build.remove();
+            fs::remove_dir_all(&layers).expect("removed");
+        }
+    }
+
+    /// The launcher's own time.
+    fn launcher(&mut self) {
+        const TIMES: usize = 300;
+        let layers = self.directory.join("launched");
+        write_layers(&layers, 1, |_, path| make_directory(&path.join("bin")));
+        let program = |path: &Path| {
+            let mut command = Command::new(path);
+            command.stdout(Stdio::null()).env_clear().env("CNB_PLATFORM_API", "0.12").env("PATH", "/bin");
+            command.env("CNB_LAYERS_DIR", &layers).env("CNB_APP_DIR", "/");
+            command
+        };
+        let mut commands = vec![program(Path::new("/bin/true"))];
+        for side in [Some(&self.ours), self.reference.as_ref()].into_iter().flatten() {
+            let mut command = program(&side.join("launcher"));
+            command.args(["--", "/bin/true"]);
+            commands.push(command);
+        }
+        measure::alternate(&mut commands, TIMES / 10);
+        let taken: Vec<f64> =
+            measure::alternate(&mut commands, TIMES).iter().map(|taken| taken.as_secs_f64() * 1e3).collect();
+        let mut note = format!("launcher, median of {TIMES}: /bin/true alone {:.2} ms", taken[0]);
+        for (name, taken_by) in NAMES.iter().zip(&taken[1..]) {
+            note += &format!("; {name}: {:.2} ms more", taken_by - taken[0]);
+        }
+        if let [alone, ours, theirs] = taken[..] {
+            note += &format!("; ours is {:.2} of it", (ours - alone) / (theirs - alone));
+        }
+        self.notes.push(note);
+    }
 }
 
-fn extreme(lifecycle: &Lifecycle, name: &str, make: impl FnOnce(&Path) -> io::Result<()>) {
-    let project = built(lifecycle);
-    make(&layer(&project, "layer0")).expect("made");
-    project.give_to_user();
-    let place = Place::new(&project, "cache0");
-    row(name, "first", &[place.export(&project)]);
-    row(name, "unchanged", &[place.export(&project)]);
-    row(name, "restore", &[place.restore(&project, 0)]);
+/// Makes the directory of a layer.
+type Contents<'a> = &'a dyn Fn(usize, &Path);
+
+const NAMES: [&str; 2] = ["ours", "reference"];
+
+trait Side<T> {
+    fn of(&mut self, side: usize) -> &mut Vec<T>;
+}
+
+impl Side<measure::Usage> for Comparison {
+    fn of(&mut self, side: usize) -> &mut Vec<measure::Usage> {
+        if side == 0 { &mut self.ours } else { &mut self.theirs }
+    }
+}
+
+/// `directories` with `files` small files each, in `path`; one directory is `path` itself.
+fn small_files(path: &Path, directories: usize, files: usize) {
+    for directory in 0..directories {
+        let directory = if directories == 1 { path.to_owned() } else { path.join(format!("directory-{directory:05}")) };
+        make_directory(&directory);
+        for file in 0..files {
+            fs::write(directory.join(format!("file-{file:07}.txt")), "some text\n").expect("written");
+        }
+    }
+}
+
+/// Free bytes of a file system.
+fn free(path: &Path) -> u64 {
+    let output = Command::new("df").args(["--output=avail", "-B1"]).arg(path).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().last().and_then(|line| line.trim().parse().ok()).unwrap_or(0)
+}
+
+#[expect(clippy::print_stdout, reason = "a program for people")]
+fn say<T>(text: &str, result: T) -> T {
+    println!("{text}");
+    result
 }

@@ -2,12 +2,9 @@
 //!
 //! The paths of a build are inside its layers' tars. A root of its own makes them the same for every run.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, chroot, lchown, symlink};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,6 +14,7 @@ use super::generate::{Buildpack, CacheKind, Case, Kind, Node, What};
 use super::observe::{Observed, observe_build, observe_image};
 use crate::lifecycle::Outcome;
 use crate::registry::Registry;
+use crate::root::enter;
 use crate::tool::Tool;
 
 const BIN: [&str; 14] =
@@ -295,35 +293,10 @@ impl World {
         if let Some(epoch) = case.epoch {
             command.env("SOURCE_DATE_EPOCH", epoch.to_string());
         }
-        enter(&mut command, self.root.path());
+        enter(&mut command, self.root.path(), &[]);
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Outcome::new(format!("{command:?}"), &output)
     }
-}
-
-/// Makes a command run in a root directory, with `/dev` and `/proc`, as the build image's user.
-fn enter(command: &mut Command, root: &Path) {
-    let root = root.to_owned();
-    let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("no NUL in a path");
-    let binds: Vec<_> = ["/dev", "/proc"].map(|path| (path, c_string(&root.join(&path[1..])))).into();
-    let enter = move || -> io::Result<()> {
-        use nix::mount::{MsFlags, mount};
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-        let none: Option<&str> = None;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-        for (from, to) in &binds {
-            mount(Some(*from), to.as_c_str(), none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
-        }
-        chroot(&root)?;
-        std::env::set_current_dir("/")?;
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        nix::unistd::setgroups(&[])?;
-        nix::unistd::setgid(USER.into())?;
-        nix::unistd::setuid(USER.into())?;
-        Ok(())
-    };
-    // SAFETY: between fork and exec only system calls are made; what they need was allocated before.
-    unsafe { command.pre_exec(enter) };
 }
 
 fn remove(path: &Path) {
