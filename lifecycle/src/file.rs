@@ -3,10 +3,11 @@
 //! What reads is shared with the launcher, and so lives in [`lifecycle_launch::file`].
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use serde::de::DeserializeOwned;
@@ -21,6 +22,9 @@ pub use lifecycle_launch::file::{
 /// Where that cannot be (a directory we may not write, a bind-mounted file, `/dev/stdout`) it is written in place.
 /// Missing parent directories are created. The mode is 0666 less the umask, as for any new file.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), PathError> {
+    if let Some(descriptor) = own_descriptor(path) {
+        return descriptor.and_then(|mut file| file.write_all(content)).path("write", path);
+    }
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).path("create directory", parent)?;
     }
@@ -34,14 +38,15 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), PathError> {
         Ok(_) | Err(_) => {}
     }
     let renamed = (|| {
-        let new = Permissions::from_mode(0o666);
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut beside = tempfile::Builder::new().suffix(".tmp").permissions(new).tempfile_in(directory)?;
-        if let Ok(old) = fs::metadata(path) {
-            beside.as_file().set_permissions(old.permissions())?;
+        let (mut file, beside) = create_beside(path)?;
+        let written = fs::metadata(path)
+            .map_or(Ok(()), |old| file.set_permissions(old.permissions()))
+            .and_then(|()| file.write_all(content))
+            .and_then(|()| fs::rename(&beside, path));
+        if written.is_err() {
+            let _ = fs::remove_file(&beside);
         }
-        beside.write_all(content)?;
-        beside.persist(path).map(drop).map_err(io::Error::from)
+        written
     })();
     match renamed {
         Ok(()) => Ok(()),
@@ -54,6 +59,31 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), PathError> {
             }
         }
     }
+}
+
+/// Creates a file beside another, under a name that nobody has: `.<process>-<number>.tmp`, whatever a killed process or
+/// one in another container has left.
+fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let beside = path.with_file_name(format!(".{}-{number}.tmp", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&beside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => return Ok((created?, beside)),
+        }
+    }
+}
+
+/// What the process already has open by this name. Opening it again would be refused where it is a pipe or a terminal of
+/// root's, and would empty a file that others write to.
+fn own_descriptor(path: &Path) -> Option<io::Result<File>> {
+    let descriptor = match path.to_str()? {
+        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => io::stdout().as_fd().try_clone_to_owned(),
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => io::stderr().as_fd().try_clone_to_owned(),
+        _ => return None,
+    };
+    Some(descriptor.map(File::from))
 }
 
 /// The most that a file in the layers directory may have, in bytes: what the analyzer writes holds a label of an image.
@@ -95,7 +125,7 @@ fn name_in<'a>(path: &'a Path, layers: &Path) -> Option<&'a OsStr> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 
@@ -116,6 +146,18 @@ mod tests {
             1,
             "nothing is left beside it"
         );
+    }
+
+    #[test]
+    fn what_a_killed_process_of_the_same_number_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for number in 0..300 {
+            fs::write(dir.path().join(format!(".{}-{number}.tmp", std::process::id())), "half").expect("written");
+        }
+        let path = dir.path().join("a.toml");
+        write_whole(&path, b"whole").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"whole");
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 301);
     }
 
     #[test]

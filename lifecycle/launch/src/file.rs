@@ -37,8 +37,8 @@ impl std::error::Error for PathError {}
 /// The operating system's words without Rust's `(os error 2)`, lower-case, so that they read inside a sentence.
 pub fn describe(error: &io::Error) -> String {
     let text = error.to_string();
-    let text = text.find(" (os error ").map_or(text.as_str(), |at| &text[..at]);
-    if error.raw_os_error().is_some() { text.to_lowercase() } else { text.to_owned() }
+    // Also in an error of somebody else's that begins with the system's.
+    text.split_once(" (os error ").map(|(system, _)| system.to_lowercase()).unwrap_or(text)
 }
 
 /// Adds the operation and the path to an [`io::Error`].
@@ -165,6 +165,15 @@ mod tests {
             let error = load::<toml::Table>(&path).expect_err("malformed").to_string();
             assert!(error.starts_with(&format!("parse {}: ", path.display())) && error.contains(line), "{error}");
         }
+    }
+
+    #[test]
+    fn the_systems_words_whoever_wraps_them() {
+        let wrapped = tempfile::tempdir_in("/no/such/directory").expect_err("there is none");
+        for error in [io::Error::from_raw_os_error(Errno::ENOENT as i32), wrapped] {
+            assert_eq!(describe(&error), "no such file or directory", "{error:?}");
+        }
+        assert_eq!(describe(&io::Error::other("Said by Somebody")), "Said by Somebody");
     }
 
     #[test]
