@@ -6,7 +6,7 @@ use log::{debug, warn};
 use platform_spec::api::BuildpackApi;
 use platform_spec::build::Build;
 use platform_spec::group::GroupElement;
-use platform_spec::label::{CacheMetadata, LifecycleMetadata, StoreMetadata, toml_to_json};
+use platform_spec::label::{BuildpackLayer, CacheMetadata, LifecycleMetadata, StoreMetadata, toml_to_json};
 use platform_spec::launch::{BomBuildpack, BomEntry};
 use platform_spec::layer::Types;
 use platform_spec::metadata::{Metadata, Process};
@@ -65,14 +65,18 @@ pub(super) enum Kind {
 }
 
 impl Part {
+    /// What a cache says of this part, if it is a buildpack's layer.
+    pub(super) fn layer_before<'c>(&self, cache: &'c CacheMetadata) -> Option<&'c BuildpackLayer> {
+        let Kind::Buildpack { layer, .. } = &self.kind else { return None };
+        let id = self.id.strip_suffix(layer.as_str())?.strip_suffix(':')?;
+        let buildpack = cache.buildpacks.iter().flatten().find(|buildpack| buildpack.key == id)?;
+        buildpack.layers.get(layer)
+    }
+
     /// The diffID that a cache has for this part.
     pub(super) fn cached_before(&self, cache: &CacheMetadata) -> Option<Digest> {
         let sha = match &self.kind {
-            Kind::Buildpack { layer, .. } => {
-                let id = self.id.strip_suffix(layer.as_str())?.strip_suffix(':')?;
-                let buildpack = cache.buildpacks.iter().flatten().find(|buildpack| buildpack.key == id)?;
-                &buildpack.layers.get(layer)?.sha
-            }
+            Kind::Buildpack { .. } => &self.layer_before(cache)?.sha,
             Kind::CacheSbom => &cache.sbom.sha,
             Kind::Sbom | Kind::App | Kind::Launcher | Kind::Config | Kind::ProcessTypes => return None,
         };

@@ -343,8 +343,8 @@ pub fn run(
             *slot = late.or(slot.take());
         }
     }
-    if let Some(writer) = writer
-        && let Err(error) = caching::finish(&gathered, &made, writer, &arch, pipeline)
+    if let (Some(cache), Some(writer)) = (&cache, writer)
+        && let Err(error) = caching::finish(&gathered, &made, cache, writer, &arch, pipeline)
     {
         warn!("Failed to export cache: {}", chain(&error));
     }
