@@ -40,46 +40,11 @@ impl Registry {
     fn with(directory: &Path, credentials: Option<(String, String)>) -> Self {
         let directory = tempfile::tempdir_in(directory).expect("a directory");
         let path = |name: &str| directory.path().join(name);
-        let mut config = format!(
-            "version: 0.1\nlog: {{ level: info }}\nhttp: {{ addr: '127.0.0.1:0' }}\n\
-             storage: {{ filesystem: {{ rootdirectory: '{}' }}, delete: {{ enabled: true }} }}\n",
-            path("storage").display()
-        );
         if let Some((user, password)) = &credentials {
             let line = Tool::new("htpasswd").args(["-Bbn", user, password]).run();
             fs::write(path("htpasswd"), line).expect("written");
-            config += &format!("auth: {{ htpasswd: {{ realm: test, path: '{}' }} }}\n", path("htpasswd").display());
         }
-        fs::write(path("config.yml"), config).expect("written");
-        let requests = File::create(path("requests")).expect("created");
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(path("config.yml"))
-            .stdin(Stdio::null())
-            .stdout(requests)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("docker-registry: {error}; `make set-up` installs it"));
-
-        // It says which port it was given. What follows is read too, so that it never waits for a reader.
-        let (sender, receiver) = mpsc::channel();
-        let log = BufReader::new(process.stderr.take().expect("a pipe"));
-        thread::spawn(move || {
-            let mut lines = log.lines().map_while(Result::ok);
-            let mut seen = String::new();
-            let host = lines.find_map(|line| {
-                seen += &line;
-                seen += "\n";
-                line.split_once("listening on ").map(|(_, rest)| rest.chars().take_while(|c| *c != '"').collect())
-            });
-            let _ = sender.send(host.ok_or(seen));
-            lines.for_each(drop);
-        });
-        let host: String = receiver
-            .recv_timeout(Duration::from_secs(30))
-            .expect("docker-registry says within half a minute where it listens")
-            .unwrap_or_else(|seen| panic!("docker-registry ended: {seen}"));
-        let host = host.trim().to_owned();
+        let (process, host) = serve(directory.path(), "127.0.0.1:0", credentials.is_some());
         Self { process, host, credentials, directory }
     }
 
@@ -117,6 +82,12 @@ impl Registry {
         let _ = self.process.wait();
     }
 
+    /// Starts it again, where it was and with what it had.
+    pub fn start_again(&mut self) {
+        self.stop();
+        (self.process, self.host) = serve(self.directory.path(), &self.host, self.credentials.is_some());
+    }
+
     /// Where it keeps what was sent.
     pub fn storage(&self) -> PathBuf {
         self.directory.path().join("storage")
@@ -152,6 +123,49 @@ impl Drop for Registry {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Starts a registry on an address; its process, and the address with the port that it was given.
+fn serve(directory: &Path, address: &str, with_password: bool) -> (Child, String) {
+    let path = |name: &str| directory.join(name);
+    let mut config = format!(
+        "version: 0.1\nlog: {{ level: info }}\nhttp: {{ addr: '{address}' }}\n\
+         storage: {{ filesystem: {{ rootdirectory: '{}' }}, delete: {{ enabled: true }} }}\n",
+        path("storage").display()
+    );
+    if with_password {
+        config += &format!("auth: {{ htpasswd: {{ realm: test, path: '{}' }} }}\n", path("htpasswd").display());
+    }
+    fs::write(path("config.yml"), config).expect("written");
+    let requests = File::options().append(true).create(true).open(path("requests")).expect("created");
+    let mut process = Command::new("docker-registry")
+        .arg("serve")
+        .arg(path("config.yml"))
+        .stdin(Stdio::null())
+        .stdout(requests)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("docker-registry: {error}; `make set-up` installs it"));
+
+    // It says which port it was given. What follows is read too, so that it never waits for a reader.
+    let (sender, receiver) = mpsc::channel();
+    let log = BufReader::new(process.stderr.take().expect("a pipe"));
+    thread::spawn(move || {
+        let mut lines = log.lines().map_while(Result::ok);
+        let mut seen = String::new();
+        let host = lines.find_map(|line| {
+            seen += &line;
+            seen += "\n";
+            line.split_once("listening on ").map(|(_, rest)| rest.chars().take_while(|c| *c != '"').collect())
+        });
+        let _ = sender.send(host.ok_or(seen));
+        lines.for_each(drop);
+    });
+    let host: String = receiver
+        .recv_timeout(Duration::from_secs(30))
+        .expect("docker-registry says within half a minute where it listens")
+        .unwrap_or_else(|seen| panic!("docker-registry ended: {seen}"));
+    (process, host.trim().to_owned())
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use acceptance::snapshot::{changes, snapshot};
 use acceptance::{Build, Project, Tool, USER, image};
 
 /// Something that is mounted until the value is gone.
@@ -69,6 +70,52 @@ fn files_that_are_mounted_and_files_in_directories_of_others_are_written_in_plac
 }
 
 #[test]
+fn every_output_can_be_a_mounted_file() {
+    let build = Build::of(Project::web());
+    let project = &build.project;
+    let outputs = ["analyzed", "group", "plan", "report"];
+    for name in outputs {
+        project.write(&format!("outside/{name}.toml"), "# before\n");
+        project.write(&format!("layers/{name}.toml"), "");
+    }
+    fs::create_dir(project.path("layers/config")).expect("created");
+    project.write("layers/config/metadata.toml", "");
+    project.write("outside/metadata.toml", "# before\n");
+    let mounts = outputs.map(|name| {
+        let file = |place: &str| project.path(place).join(name).with_extension("toml");
+        Mount::bind(&file("outside"), &file("layers"))
+    });
+    let metadata = Mount::bind(&project.path("outside/metadata.toml"), &project.path("layers/config/metadata.toml"));
+    build.five("app");
+    drop((mounts, metadata));
+    for name in ["analyzed", "group", "plan", "report", "metadata"] {
+        let text = project.read(&format!("outside/{name}.toml"));
+        assert!(!text.contains("# before"), "{name}: {text}");
+        project.toml(&format!("outside/{name}.toml"));
+    }
+}
+
+#[test]
+fn an_output_can_be_what_the_phase_has_open_already() {
+    // The pipes of this test are root's: the user that the phases run as could not open them.
+    let build = Build::of(Project::web());
+    let output = |phase: &str, flag: &str, file: &str| build.phase(phase).flag(flag, file);
+    let app = build.registry.image("app");
+    let analyzed = output("analyzer", "analyzed", "/dev/stdout").arg(&app).run().succeeds();
+    assert!(analyzed.stdout.contains("[run-image]\n  reference = "), "{analyzed:?}");
+    build.run(&["analyzer"], "app");
+    let grouped = output("detector", "group", "/dev/fd/2").flag("plan", "/dev/stdout").run().succeeds();
+    assert!(grouped.stderr.contains("[[group]]\n  id = \"samples/server\""), "{grouped:?}");
+    build.run(&["detector", "restorer", "builder"], "app");
+    let exported = output("exporter", "report", "/dev/stdout").arg(&app).run().succeeds();
+    assert!(exported.stdout.contains("digest = \"sha256:"), "{exported:?}");
+    let created = output("creator", "report", "/dev/stderr").as_root().arg(&app).run().succeeds();
+    assert!(created.stderr.contains("digest = \"sha256:"), "{created:?}");
+    let nowhere = output("exporter", "report", "/dev/null").arg(&app).run().succeeds();
+    nowhere.says_no("digest = ");
+}
+
+#[test]
 fn a_full_disk_ends_a_phase_and_what_was_there_stays() {
     let build = Build::of(Project::web());
     let project = &build.project;
@@ -88,18 +135,113 @@ fn a_full_disk_ends_a_phase_and_what_was_there_stays() {
 }
 
 #[test]
+fn a_full_disk_for_temporary_files_ends_the_exporter_and_the_image_and_the_cache_stay() {
+    let build = Build::of(Project::web());
+    let project = &build.project;
+    build.five("app");
+    fs::create_dir(project.path("temp")).expect("created");
+    let temp = project.path("temp");
+    let _mount = Mount::tmpfs(&temp, 1024);
+    fs::write(project.path("app/large"), random(4 << 20)).expect("written");
+    project.give_to_user();
+    let tag = || image::inspect(&build.registry, &build.registry.image("app")).digest;
+    let (cache, before) = (snapshot(&project.path("cache")), tag());
+    let outcome = build.phase_for("exporter", "app").env("TMPDIR", &temp).run().ends_with(62);
+    outcome.says(&format!("write a temporary file in {}: no space left on device", temp.display()));
+    assert_eq!(changes(&cache, &snapshot(&project.path("cache"))), [""; 0]);
+    assert_eq!(tag(), before);
+    assert_eq!(fs::read_dir(&temp).expect("listed").count(), 0, "leftovers");
+
+    // Nor where there is no such directory at all.
+    let missing = project.path("none");
+    for (phase, code) in [("detector", 21), ("builder", 52), ("exporter", 62)] {
+        let outcome = build.phase_for(phase, "app").env("TMPDIR", &missing).run().ends_with(code);
+        outcome.says(&missing.display().to_string()).says("no such file or directory");
+    }
+}
+
+#[test]
+fn a_full_disk_beneath_the_layers_ends_every_phase_that_writes_there() {
+    let build = Build::of(Project::web());
+    let project = &build.project;
+    build.five("app");
+    let kept = project.path("kept");
+    Tool::new("cp").args(["--archive"]).args([project.path("layers"), kept.clone()]).run();
+    let layers = project.path("layers");
+    let mount = Mount::tmpfs(&layers, 8192);
+    Tool::new("cp").args(["--archive"]).args([kept.join("."), layers.clone()]).run();
+    for name in ["group.toml", "plan.toml", "config/metadata.toml"] {
+        fs::write(layers.join(name), format!("{}# old\n", fs::read_to_string(layers.join(name)).expect("there")))
+            .expect("written");
+    }
+    fill(&layers.join("filler"));
+    for (phase, code, file) in [
+        ("analyzer", 32, "analyzed.toml"),
+        ("detector", 22, "group.toml"),
+        ("builder", 52, "config/metadata.toml"),
+        ("exporter", 62, "report.toml"),
+    ] {
+        let before = fs::read(layers.join(file)).expect("there");
+        let outcome = build.phase_for(phase, "app").run().ends_with(code);
+        outcome.says("no space left on device").says(&layers.display().to_string());
+        assert!(fs::read(layers.join(file)).expect("there") == before, "{phase}: {file} is as it was");
+    }
+    drop(mount);
+}
+
+#[test]
+fn a_full_disk_ends_an_export_to_a_layout_and_the_image_before_stays() {
+    let project = Project::web();
+    let layouts = project.path("layouts");
+    fs::create_dir(&layouts).expect("created");
+    let _mount = Mount::tmpfs(&layouts, 16 << 10);
+    let run = layouts.join("index.docker.io/library/run/latest");
+    fs::create_dir_all(run.parent().expect("a parent")).expect("created");
+    image::make_run_image(&run, "latest");
+    Tool::new("chown").args(["--recursive", &format!("{USER}:{USER}")]).args([&layouts]).run();
+    let phase = |name: &str| {
+        let phase = project.phase(name).env("CNB_EXPERIMENTAL_MODE", "warn");
+        match name {
+            "detector" | "builder" => phase,
+            "analyzer" => phase.arg("-layout").flag("layout-dir", &layouts).flag("run-image", "run").arg("app"),
+            _ => phase.arg("-layout").flag("layout-dir", &layouts).arg("app"),
+        }
+    };
+    for name in ["analyzer", "detector", "builder", "exporter"] {
+        phase(name).run().succeeds();
+    }
+    let app = layouts.join("index.docker.io/library/app/latest");
+    let before = fs::read(app.join("index.json")).expect("there");
+    fs::write(project.path("app/large"), random(20 << 20)).expect("written");
+    project.give_to_user();
+    phase("analyzer").run().succeeds();
+    phase("exporter").run().ends_with(62).says("no space left on device").says(&app.display().to_string());
+    assert_eq!(fs::read(app.join("index.json")).expect("there"), before);
+    let copy = project.path("copy");
+    Tool::new("skopeo")
+        .args(["copy", "--quiet"])
+        .args([format!("oci:{}:latest", app.display()), format!("dir:{}", copy.display())])
+        .run();
+    fs::remove_file(project.path("app/large")).expect("removed");
+    phase("exporter").run().succeeds();
+}
+
+#[test]
 fn a_cache_that_does_not_fit_is_warned_of_and_the_next_build_works() {
     let build = Build::of(Project::web());
     let project = &build.project;
     let _mount = Mount::tmpfs(&project.path("cache"), 5000);
     build.five("app");
+    let before = snapshot(&project.path("cache"));
     // Another layer of the same size, and there is no room for both.
     project.new_layers();
     build.run(&["analyzer", "detector", "restorer", "builder"], "app");
     fs::write(project.path("layers/samples_server/server/more"), random(4 << 20)).expect("written");
     project.give_layers_to_user();
-    build.phase_for("exporter", "app").run().succeeds().says("no space left on device");
+    let outcome = build.phase_for("exporter", "app").run().succeeds().says("no space left on device");
+    outcome.says("Keeping cache layer 'samples/server:server' of the build before");
     image::inspect(&build.registry, &build.registry.image("app"));
+    assert_eq!(changes(&before, &snapshot(&project.path("cache"))), [""; 0], "what the cache had is there");
     project.new_layers();
     build.five("app");
 }
@@ -121,7 +263,9 @@ fn a_full_disk_beneath_the_layers_ends_the_restorer() {
 #[test]
 fn a_registry_that_ends_in_the_middle_of_a_push_is_told_soon_and_nothing_is_reported() {
     let mut build = Build::of(Project::web());
-    build.run(&["analyzer", "detector", "restorer", "builder"], "app");
+    build.five("app");
+    let old = image::inspect(&build.registry, &build.registry.image("app")).digest;
+    fs::remove_file(build.project.path("layers/report.toml")).expect("there");
     fs::write(build.project.path("layers/samples_site/settings/large"), random(60 << 20)).expect("written");
     build.project.give_layers_to_user();
     let mut exporter = build.phase_for("exporter", "app").command();
@@ -144,6 +288,11 @@ fn a_registry_that_ends_in_the_middle_of_a_push_is_told_soon_and_nothing_is_repo
         "{outcome:?}"
     );
     assert!(!build.project.path("layers/report.toml").exists());
+    build.registry.start_again();
+    let app = build.registry.image("app");
+    assert_eq!(image::inspect(&build.registry, &app).digest, old, "the tag is the old one");
+    build.run(&["exporter"], "app");
+    assert_ne!(image::inspect(&build.registry, &app).digest, old);
 }
 
 fn fill(path: &Path) {
