@@ -4,6 +4,7 @@
 mod caches;
 mod credentials;
 mod files;
+mod images;
 mod names;
 mod secrets;
 mod toml;

@@ -73,6 +73,11 @@ impl<'a> ImageCache<'a> {
         self.image.as_ref()?.layer(diff_id)
     }
 
+    /// Whether the registry still has a layer of this cache. If it does not say so, it is taken to.
+    pub fn has(&self, layer: &Layer) -> bool {
+        self.store.has_blob(layer).unwrap_or(true)
+    }
+
     pub(super) fn read(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, CacheError> {
         let layer = self.layer(diff_id).ok_or(CacheError::Missing(*diff_id))?;
         self.store.read_blob(layer).map_err(|cause| match cause {

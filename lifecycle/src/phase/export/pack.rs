@@ -147,6 +147,9 @@ impl Packer<'_> {
                 Some(cached) if cached.diff_id == found.diff_id => match cached.tar {
                     Some(_) if found.same => plan.reuse_cached = true,
                     Some(tar) => warn_damaged(&part.id, &cached.diff_id, &tar),
+                    None if self.is_lost(cached.layer.as_ref()) => {
+                        warn!("Skipping reuse for layer {}: the registry has lost what the cache image had", part.id);
+                    }
                     None => {
                         plan.reuse_cached = true;
                         plan.cached_layer = cached.layer;
@@ -189,6 +192,14 @@ impl Packer<'_> {
                 let layer = cache.layer(&diff_id)?.clone();
                 Some(InCache { diff_id, tar: None, layer: Some(layer) })
             }
+        }
+    }
+
+    /// Whether a layer of the cache image cannot be had any more.
+    fn is_lost(&self, layer: Option<&Layer>) -> bool {
+        match (self.cache, layer) {
+            (Some((Cache::Image(cache), _)), Some(layer)) => !cache.has(layer),
+            _ => false,
         }
     }
 

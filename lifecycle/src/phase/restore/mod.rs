@@ -22,6 +22,7 @@ use crate::beneath::{BeneathError, Directory, Kind};
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::file::{PathContext, PathError};
+use crate::image::StoreError;
 use crate::layer::Pipeline;
 use crate::layer::extract::{extract, remove_leftovers};
 use crate::layers_dir::{self, LayersDirError};
@@ -280,9 +281,12 @@ impl Task {
         let relative = Path::new(&self.buildpack.escaped()).join(self.name.as_str());
         let result = match cache.read(&self.sha) {
             Ok(from) => extract(from, &self.sha, &inputs.layers_dir, &relative).map_err(|error| chain(&error)),
-            Err(error @ (CacheError::Missing(_) | CacheError::Permission(_) | CacheError::Path(_))) => {
-                Err(chain(&error))
-            }
+            Err(
+                error @ (CacheError::Missing(_)
+                | CacheError::Permission(_)
+                | CacheError::Path(_)
+                | CacheError::Store { cause: StoreError::Corrupt { .. }, .. }),
+            ) => Err(chain(&error)),
             Err(cause @ (CacheError::Store { .. } | CacheError::Draft { .. })) => {
                 return Err(RestoreError::Cache { id: self.id.clone(), cause });
             }
