@@ -6,6 +6,7 @@ mod credentials;
 mod files;
 mod images;
 mod names;
+mod processes;
 mod secrets;
 mod toml;
 

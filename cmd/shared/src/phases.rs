@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use lifecycle::buildpack::{OS_RELEASE, build_target};
+use lifecycle::phase::build::family::Family;
 use lifecycle::phase::detect::{self, Detected};
 use lifecycle::phase::{build, generate};
 use lifecycle_launch::console;
@@ -30,7 +31,16 @@ pub fn detect(inputs: &Inputs, environment: Env) -> Result<Detected, Failure> {
         experimental: inputs.experimental,
         environment,
     };
-    Ok(detect::run(&phase, &mut console::output())?)
+    Ok(alone(|| detect::run(&phase, &mut console::output()))?)
+}
+
+/// Stops what a buildpack or an extension has left running, before another phase begins: it could change what that does, or
+/// watch it.
+fn alone<T>(phase: impl FnOnce() -> T) -> T {
+    let family = Family::begin(Box::new(std::io::sink()));
+    let result = phase();
+    family.end();
+    result
 }
 
 /// Runs `bin/generate` of the extensions of the group.
@@ -47,7 +57,7 @@ pub fn generate(inputs: &Inputs, detected: Detected, environment: Env) -> Result
         exec_env: inputs.exec_env.clone(),
         environment,
     };
-    Ok(generate::run(&phase, detected, &mut console::output())?)
+    Ok(alone(|| generate::run(&phase, detected, &mut console::output()))?)
 }
 
 /// Runs `bin/build` of the buildpacks of the group, and writes `metadata.toml`.
