@@ -8,11 +8,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::USER;
-
-/// Makes a command run in a root directory, with `/dev` and `/proc`, as the build image's user. `volumes` are directories
-/// and where they are seen: the place must exist in the root.
-pub fn enter(command: &mut Command, root: &Path, volumes: &[(PathBuf, PathBuf)]) {
+/// Makes a command run in a root directory, with `/dev` and `/proc`, as this user and the
+/// group of the same number. `volumes` are directories and where they are seen: the place must exist in the root.
+pub fn enter(command: &mut Command, root: &Path, volumes: &[(PathBuf, PathBuf)], user: u32) {
     let root = root.to_owned();
     let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("no NUL in a path");
     let inside = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
@@ -31,8 +29,8 @@ pub fn enter(command: &mut Command, root: &Path, volumes: &[(PathBuf, PathBuf)])
         std::env::set_current_dir("/")?;
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         nix::unistd::setgroups(&[])?;
-        nix::unistd::setgid(USER.into())?;
-        nix::unistd::setuid(USER.into())?;
+        nix::unistd::setgid(user.into())?;
+        nix::unistd::setuid(user.into())?;
         Ok(())
     };
     // SAFETY: between fork and exec only system calls are made; what they need was allocated before.

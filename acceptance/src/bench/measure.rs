@@ -91,7 +91,7 @@ pub fn serve(run: &str) -> Result<String, String> {
     command.args(arguments).env_clear().envs(run.environment.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(log()?).stderr(log()?);
     if run.root != Path::new("/") {
-        enter(&mut command, &run.root, &run.volumes);
+        enter(&mut command, &run.root, &run.volumes, crate::USER);
     }
     let start = Instant::now();
     let status = command.status().map_err(|error| format!("{program}: {error}"))?;

@@ -293,7 +293,7 @@ impl World {
         if let Some(epoch) = case.epoch {
             command.env("SOURCE_DATE_EPOCH", epoch.to_string());
         }
-        enter(&mut command, self.root.path(), &[]);
+        enter(&mut command, self.root.path(), &[], USER);
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Outcome::new(format!("{command:?}"), &output)
     }
