@@ -6,7 +6,6 @@
 
 mod beneath;
 mod chunk;
-mod deflate;
 pub mod extract;
 mod glob;
 mod gzip;
