@@ -191,11 +191,17 @@ fn an_app_that_changes_while_it_is_archived_gives_a_whole_image_or_an_error() {
                 }
             }
         });
-        for round in 0..10 {
+        let mut round = 0;
+        // Ten times, and on until a change and the reading of the same file have met.
+        while round < 10 || (refused == 0 && round < 200) {
+            round += 1;
             let tag = fs::read(tag(&build)).expect("a tag");
             let outcome = build.phase_for("exporter", "app").env("CNB_NO_COLOR", "1").run();
             if outcome.code == 0 {
                 whole += 1;
+                if whole > 10 {
+                    continue;
+                }
                 // skopeo checks every digest and size, and umoci that the tars are whole.
                 let layout = build.project.path(&format!("layout-{round}"));
                 image::pull(&build.registry, &build.registry.image("app"), &layout, "app");
@@ -211,8 +217,7 @@ fn an_app_that_changes_while_it_is_archived_gives_a_whole_image_or_an_error() {
         }
         ended.store(true, Ordering::Relaxed);
     });
-    assert_eq!(whole + refused, 10);
-    assert!(refused > 0, "nothing changed while it was archived");
+    assert!(refused > 0, "in {whole} exports nothing changed while it was archived");
 }
 
 /// The file in which the registry keeps what the app's tag is.
