@@ -6,6 +6,7 @@
 
 mod beneath;
 mod chunk;
+mod deflate;
 pub mod extract;
 mod glob;
 mod gzip;

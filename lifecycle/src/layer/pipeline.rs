@@ -20,7 +20,8 @@ use std::thread;
 use nix::errno::Errno;
 use thiserror::Error;
 
-use super::chunk::{BUFFER, CHUNK, Chunk, Chunker, Filler};
+use super::chunk::{CHUNK, Chunk, Chunker, Filler};
+use super::deflate::{self, Input};
 use super::gzip::Encoder;
 use super::plan::Plan;
 use super::{Recipe, Spool};
@@ -123,7 +124,7 @@ fn to_path(bytes: &[u8]) -> PathBuf {
 struct Slot {
     chunk: Chunk,
     /// The piece, with room for a byte after it.
-    bytes: Vec<u8>,
+    bytes: Box<Input>,
     packed: Vec<u8>,
     encoder: Option<Encoder>,
 }
@@ -249,7 +250,7 @@ impl Pipeline {
             if slots.made < most {
                 slots.made += 1;
                 drop(slots);
-                let (chunk, bytes) = (Chunk::default(), vec![0; BUFFER]);
+                let (chunk, bytes) = (Chunk::default(), deflate::input());
                 return Slot { chunk, bytes, packed: Vec::new(), encoder: None };
             }
             slots = self.slot_is_free.wait(slots).unwrap_or_else(PoisonError::into_inner);
@@ -335,7 +336,7 @@ impl<'a> Source<'a> {
 impl Reader<'_> {
     fn fill(&mut self, index: u64, slot: &mut Slot) -> Result<(), LayerError> {
         match self {
-            Self::Recipe(filler) => filler.fill(&slot.chunk, &mut slot.bytes),
+            Self::Recipe(filler) => filler.fill(&slot.chunk, slot.bytes.as_mut_slice()),
             Self::Tar { tar, name, size } => {
                 let offset = index * CHUNK as u64;
                 tar.read_exact_at(&mut slot.bytes[..slot.chunk.length], offset).map_err(|error| {
@@ -412,7 +413,7 @@ impl<'a> Job<'_, 'a> {
         reader.fill(index, slot)?;
         if self.compress {
             let encoder = slot.encoder.get_or_insert_with(Encoder::new);
-            encoder.member(&slot.bytes[..slot.chunk.length], &mut slot.packed);
+            encoder.member(&slot.bytes, slot.chunk.length, &mut slot.packed);
         }
         Ok(())
     }
