@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use lifecycle::experimental::{Experimental, ExperimentalError};
-use lifecycle::image::{ParseReferenceError, Reference};
+use lifecycle::image::{ParseReferenceError, Reference, TIMES};
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::User;
 use platform_spec::api::PlatformApi;
@@ -157,6 +157,11 @@ pub enum InputError {
     /// An execution environment that the specification does not allow.
     #[error("resolve inputs: execution environment {0:?} must not contain '/'")]
     ExecEnv(String),
+    /// A creation time that no image can have: milliseconds, perhaps.
+    #[error(
+        "resolve inputs: SOURCE_DATE_EPOCH is {0}, but a time has to be within the years 0 to 9999, in seconds since 1970"
+    )]
+    Time(i64),
     /// Layouts are experimental.
     #[error(transparent)]
     Experimental(#[from] ExperimentalError),
@@ -176,6 +181,7 @@ impl PhaseError for InputError {
             | Self::Daemon
             | Self::LayoutDir
             | Self::ExecEnv(_) => exit::INVALID_ARGUMENTS,
+            Self::Time(_) => exit::EXPORT_ERROR,
             Self::Experimental(_) => exit::GENERIC,
         }
     }
@@ -351,7 +357,10 @@ pub(crate) fn resolve(
             // Either variable counts in every phase.
             environment.boolean(env::SKIP_LAYERS) || environment.boolean(env::SKIP_RESTORE)
         }),
-        source_date_epoch: if exports { source_date_epoch(api, environment) } else { None },
+        source_date_epoch: match phase {
+            Phase::Export | Phase::Create => source_date_epoch(api, environment)?,
+            Phase::Analyze | Phase::Detect | Phase::Restore | Phase::Extend | Phase::Build | Phase::Rebase => None,
+        },
         stack: file(stack, env::STACK, default::STACK),
         system: file(system, env::SYSTEM, default::SYSTEM),
         tags,
@@ -436,13 +445,17 @@ fn id(what: &'static str, id: i64) -> Result<u32, InputError> {
     u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(InputError::Id { what, id })
 }
 
-fn source_date_epoch(api: PlatformApi, environment: &Environment) -> Option<i64> {
-    let text = environment.text(env::SOURCE_DATE_EPOCH).filter(|_| api.has_source_date_epoch())?;
-    let seconds = text.parse().ok();
-    if seconds.is_none() {
-        log::warn!("Ignoring invalid SOURCE_DATE_EPOCH '{text}'");
+fn source_date_epoch(api: PlatformApi, environment: &Environment) -> Result<Option<i64>, InputError> {
+    let text = environment.text(env::SOURCE_DATE_EPOCH).filter(|_| api.has_source_date_epoch());
+    let Some(text) = text else { return Ok(None) };
+    match text.parse() {
+        Ok(seconds) if TIMES.contains(&seconds) => Ok(Some(seconds)),
+        Ok(seconds) => Err(InputError::Time(seconds)),
+        Err(_) => {
+            log::warn!("Ignoring invalid SOURCE_DATE_EPOCH '{text}'");
+            Ok(None)
+        }
     }
-    seconds
 }
 
 #[cfg(test)]

@@ -120,7 +120,11 @@ impl Draft {
     }
 }
 
-/// `1980-01-01T00:00:01Z`: a time as configs write it, in UTC whatever the machine's time zone.
+/// The times that a config can say, in seconds since 1970: RFC 3339 has the years 0 to 9999, and what reads configs refuses
+/// others.
+pub const TIMES: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
+
+/// `1980-01-01T00:00:01Z`: a time as configs write it, in UTC whatever the machine's time zone. It is RFC 3339 for [`TIMES`].
 pub fn rfc3339(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days since 0000-03-01, so that the leap day is a year's last; 146,097 days are 400 years.

@@ -18,7 +18,7 @@ pub mod validate;
 mod verify;
 
 pub use config::{Config, ConfigError, History};
-pub use draft::{Draft, DraftError, REPRODUCIBLE_TIME, rfc3339};
+pub use draft::{Draft, DraftError, REPRODUCIBLE_TIME, TIMES, rfc3339};
 pub use manifest::{BlobRef, Child, Document, Index, Manifest, ManifestError, describe_platform};
 pub use media_type::{Format, acceptable};
 pub use reference::{DEFAULT_REGISTRY, DEFAULT_TAG, ParseReferenceError, Reference, same_image};

@@ -3,6 +3,7 @@
 //! What a registry accepts is not always an image that a runtime starts: it does not look into the config. These checks
 //! need nothing but the image itself; whether the blobs are there is the store's to know.
 
+use serde_json::Value;
 use thiserror::Error;
 
 use super::manifest::{BlobRef, Manifest, ManifestError};
@@ -62,6 +63,14 @@ pub enum Invalid {
     /// The config does not say for which machine the image is.
     #[error("the config does not state its {0}")]
     Platform(&'static str),
+    /// A time that nothing can read.
+    #[error("{key} of the config is {value}, which is no time of RFC 3339")]
+    Time {
+        /// Which: `history[2].created`.
+        key: String,
+        /// What it is, as JSON.
+        value: String,
+    },
 }
 
 /// Checks an image that is going to be saved.
@@ -92,7 +101,50 @@ pub fn image(image: &Image) -> Result<(), Invalid> {
             return Err(Invalid::Platform(what));
         }
     }
+    times(config)
+}
+
+/// What reads a config refuses all of it for one time that is none.
+fn times(config: &Config) -> Result<(), Invalid> {
+    let document = config.document();
+    let history = document.get("history").and_then(Value::as_array).into_iter().flatten().enumerate();
+    let entries = history.map(|(at, entry)| (format!("history[{at}].created"), entry.get("created")));
+    for (key, value) in std::iter::once(("created".to_owned(), document.get("created"))).chain(entries) {
+        match value {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if is_time(text.as_bytes()) => {}
+            Some(value) => return Err(Invalid::Time { key, value: value.to_string() }),
+        }
+    }
     Ok(())
+}
+
+/// Whether a text is a date and time of RFC 3339, whose year has four digits: `2024-05-06T07:08:09.5+01:00`.
+fn is_time(text: &[u8]) -> bool {
+    let Some((fixed, rest)) = text.split_at_checked(b"0000-00-00T00:00:00".len()) else { return false };
+    let shape = |text: &[u8], shape: &[u8]| {
+        let fits = |(found, wanted): (&u8, &u8)| if *wanted == b'0' { found.is_ascii_digit() } else { found == wanted };
+        text.len() == shape.len() && text.iter().zip(shape).all(fits)
+    };
+    let within = |text: &[u8], range: std::ops::RangeInclusive<u8>| {
+        let number = text.iter().fold(0_u8, |number, digit| number.saturating_mul(10).saturating_add(digit - b'0'));
+        range.contains(&number)
+    };
+    let [_, _, _, _, _, m1, m2, _, d1, d2, _, h1, h2, _, i1, i2, _, s1, s2] = fixed else { return false };
+    let date = shape(fixed, b"0000-00-00T00:00:00")
+        && within(&[*m1, *m2], 1..=12)
+        && within(&[*d1, *d2], 1..=31)
+        && within(&[*h1, *h2], 0..=23)
+        && within(&[*i1, *i2], 0..=59)
+        && within(&[*s1, *s2], 0..=59);
+    let zone = match rest.strip_prefix(b".") {
+        None => rest,
+        Some(fraction) => {
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            fraction.get(digits..).filter(|_| digits > 0).unwrap_or_default()
+        }
+    };
+    date && (zone == b"Z" || shape(zone, b"+00:00") || shape(zone, b"-00:00"))
 }
 
 /// Checks bytes against their descriptor.
@@ -121,7 +173,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::image::{Draft, Format, Layer, Source};
+    use crate::image::{Draft, Format, Layer, Source, TIMES, rfc3339};
 
     fn layer(name: &str, size: u64) -> Layer {
         let blob = BlobRef::new(Format::Oci.layer(), Digest::of(format!("{name}.gz").as_bytes()), size);
@@ -174,6 +226,15 @@ mod tests {
             (key("history", json!([{"created_by": "a"}])), "has 2 diffIDs, but its history 1 layers"),
             (key("os", json!("")), "does not state its os"),
             (key("architecture", json!(null)), "does not state its architecture"),
+            (
+                key("created", json!("10000-01-01T00:00:00Z")),
+                "created of the config is \"10000-01-01T00:00:00Z\", which is no time",
+            ),
+            (
+                key("history", json!([{"created": "2024-05-06T07:08:09Z"}, {"created": "-001-01-01T00:00:00Z"}])),
+                "history[1].created of the config is \"-001-",
+            ),
+            (key("history", json!([{}, {"created": 7}])), "history[1].created of the config is 7,"),
         ] {
             let error = image(&bad).expect_err(text).to_string();
             assert!(error.contains(text), "{text}: {error}");
@@ -182,6 +243,37 @@ mod tests {
         assert_eq!(image(&empty), Err(Invalid::EmptyBlob(0)));
         let silent = key("history", json!(null));
         assert_eq!(image(&silent), Ok(()), "a history is optional");
+    }
+
+    #[test]
+    fn times_are_those_that_others_read() {
+        for (text, is) in [
+            ("0000-01-01T00:00:00Z", true),
+            ("9999-12-31T23:59:59Z", true),
+            ("2024-05-06T07:08:09.123456789Z", true),
+            ("2024-05-06T07:08:09.1+01:00", true),
+            ("2024-05-06T07:08:09-11:30", true),
+            ("10000-01-01T00:00:00Z", false),
+            ("-0001-01-01T00:00:00Z", false),
+            ("2024-05-06T07:08:09", false),
+            ("2024-05-06T07:08:09.Z", false),
+            ("2024-05-06T07:08:09+0100", false),
+            ("2024-05-06 07:08:09Z", false),
+            ("2024-13-06T07:08:09Z", false),
+            ("2024-05-00T07:08:09Z", false),
+            ("2024-05-06T24:08:09Z", false),
+            ("2024-05-06T07:60:09Z", false),
+            ("2024-05-06T07:08:60Z", false),
+            ("2024-05-06T07:08:09ZZ", false),
+            ("", false),
+        ] {
+            assert_eq!(is_time(text.as_bytes()), is, "{text}");
+        }
+        for (seconds, is) in
+            [(*TIMES.start(), true), (*TIMES.end(), true), (TIMES.start() - 1, false), (TIMES.end() + 1, false)]
+        {
+            assert_eq!(is_time(rfc3339(seconds).as_bytes()), is, "{seconds}");
+        }
     }
 
     #[test]

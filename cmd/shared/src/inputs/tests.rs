@@ -224,6 +224,18 @@ fn the_build_time_that_a_platform_gives() {
         assert_eq!(epoch(Phase::Export, "0.9", &["img"], text), None, "{text:?}");
     }
     assert_eq!(epoch(Phase::Export, "0.8", &["img"], "1700000000"), None);
+    for (text, is) in [("253402300799", true), ("-62167219200", true), ("253402300800", false), ("-62167219201", false)]
+    {
+        for phase in [Phase::Export, Phase::Create] {
+            let variables = [("SOURCE_DATE_EPOCH", text)];
+            match given(phase, "0.9", &["img"], &variables) {
+                Ok(inputs) => assert_eq!((inputs.source_date_epoch, is), (text.parse().ok(), true)),
+                Err(error) => assert_eq!((error.exit_code(), is), (62, false), "{text}: {error}"),
+            }
+            inputs(phase, "0.8", &["img"], &variables);
+        }
+        inputs(Phase::Analyze, "0.9", &["img"], &[("SOURCE_DATE_EPOCH", text)]);
+    }
 }
 
 #[test]
