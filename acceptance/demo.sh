@@ -5,6 +5,8 @@
 # Everything is made under out/demo. Each step's command is printed as it can be typed (in the build environment: by
 # somebody who has done `chroot out/demo/builder`). Needs root, because it makes file systems and starts a container.
 set -euo pipefail
+# What is made here is for all to read, whatever umask the caller has.
+umask 022
 cd "$(dirname "$0")/.."
 
 top=$PWD
@@ -37,6 +39,12 @@ trap 'exit 130' INT TERM
 
 rm -rf "$demo"
 mkdir -p "$demo"
+
+# Of modes only what git keeps of them: who checked the samples out may have had another umask.
+copy() {
+    cp -R "$1" "$2"
+    chmod -R u=rwX,go=rX "$2"
+}
 
 # A root file system with a shell and small programs, none of which needs a libc.
 base_system() {
@@ -89,7 +97,7 @@ run tar -xzf "$tarball" -C "$builder/cnb" --no-same-owner
 for pair in server:1.2.3 site:0.1.0; do
     to=$builder/cnb/buildpacks/samples_${pair%%:*}/${pair##*:}
     mkdir -p "$to"
-    cp -R "$top/acceptance/samples/buildpacks/${pair%%:*}/." "$to"
+    copy "$top/acceptance/samples/buildpacks/${pair%%:*}/." "$to"
 done
 cat > "$builder/cnb/order.toml" <<'TOML'
 [[order]]
@@ -99,7 +107,7 @@ group = [
 ]
 TOML
 printf '[[images]]\nimage = "%s/run"\n' "$registry" > "$builder/cnb/run.toml"
-cp -R "$top/acceptance/samples/web/." "$builder/workspace"
+copy "$top/acceptance/samples/web/." "$builder/workspace"
 chown -R 1000:1000 "$builder"/{layers,workspace,cache,layouts}
 say "order.toml, run.toml and the buildpacks are in $builder/cnb, the app is in $builder/workspace."
 
@@ -128,7 +136,7 @@ five_phases() {
 # As a platform does between two builds: the cache stays, everything else is new.
 new_build() {
     rm -rf "$builder"/layers "$builder"/workspace
-    cp -R "$top/acceptance/samples/web" "$builder/workspace"
+    copy "$top/acceptance/samples/web" "$builder/workspace"
     mkdir "$builder/layers"
     chown -R 1000:1000 "$builder"/{layers,workspace}
 }

@@ -2,6 +2,8 @@
 # Installs what the tests and the demo use, where it is missing: a registry, judges of images, a container runtime,
 # and the programs of which run image and build environment are made. Says what it does.
 set -euo pipefail
+# What packages leave is for all to read, whatever umask the caller has.
+umask 022
 
 # What is looked for, and the Debian package that has it.
 needed=(

@@ -16,6 +16,7 @@ mod registry;
 mod root;
 pub mod snapshot;
 mod tool;
+mod umask;
 
 pub use build::Build;
 pub use lifecycle::{Lifecycle, Outcome, Phase};

@@ -1,19 +1,24 @@
 //! The executables that are tested, and running one of them.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::USER;
+use tempfile::TempDir;
+
+use crate::{USER, umask};
 
 /// A directory of executables: `LIFECYCLE_DIR`, or where `make build` leaves them.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     directory: PathBuf,
+    /// Keeps the directory where it is a copy.
+    _copy: Option<Arc<TempDir>>,
 }
 
 impl Lifecycle {
@@ -33,10 +38,17 @@ impl Lifecycle {
     ///
     /// If it is not there.
     pub fn at(directory: &Path) -> Self {
+        umask::usual();
         let directory = directory.canonicalize().unwrap_or_else(|error| {
             panic!("{}: {error}; `make build` makes the executables", directory.display());
         });
-        Self { directory: reachable(directory) }
+        let open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+        if directory.ancestors().all(open) {
+            return Self { directory, _copy: None };
+        }
+        // Phases are run as another user than root, who cannot go there.
+        let copy = copy_of(&directory);
+        Self { directory: copy.path().to_owned(), _copy: Some(copy) }
     }
 
     /// Where the executables are.
@@ -50,42 +62,33 @@ impl Lifecycle {
         let mut command = Command::new(self.directory.join(executable));
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("CNB_PLATFORM_API", "0.15").stdin(Stdio::null());
-        Phase { command, flags: Vec::new(), arguments: Vec::new(), user: Some(USER) }
+        let lifecycle = self.clone();
+        Phase { lifecycle, command, flags: Vec::new(), arguments: Vec::new(), user: Some(USER) }
     }
 }
 
-/// The directory, or a copy of it where other users than root cannot go: phases are run as one of them.
-fn reachable(directory: PathBuf) -> PathBuf {
-    let open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
-    if directory.ancestors().all(open) {
-        return directory;
+/// A copy of a directory's files, the same one for all who want it at a time, and gone with the last of them.
+fn copy_of(directory: &Path) -> Arc<TempDir> {
+    static COPIES: Mutex<BTreeMap<PathBuf, Weak<TempDir>>> = Mutex::new(BTreeMap::new());
+    let mut copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(copy) = copies.get(directory).and_then(Weak::upgrade) {
+        return copy;
     }
-    let mut files: Vec<_> =
-        fs::read_dir(&directory).expect("listed").map(|entry| entry.expect("an entry").path()).collect();
-    files.sort();
-    // Every test wants the same copy: it has the name of what is copied, and appears whole.
-    let mut hasher = DefaultHasher::new();
-    for file in &files {
-        let found = fs::metadata(file).expect("there");
-        (file, found.len(), found.modified().expect("a time")).hash(&mut hasher);
+    let copy = tempfile::Builder::new().prefix("lifecycle-under-test-").tempdir().expect("a directory");
+    fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).expect("set");
+    for entry in fs::read_dir(directory).expect("listed") {
+        let file = entry.expect("an entry");
+        fs::copy(file.path(), copy.path().join(file.file_name())).expect("copied");
     }
-    let copy = std::env::temp_dir().join(format!("lifecycle-under-test-{:016x}", hasher.finish()));
-    if !copy.exists() {
-        let beside = tempfile::tempdir().expect("a directory");
-        fs::set_permissions(beside.path(), fs::Permissions::from_mode(0o755)).expect("set");
-        for file in &files {
-            fs::copy(file, beside.path().join(file.file_name().expect("a name"))).expect("copied");
-        }
-        if fs::rename(beside.path(), &copy).is_ok() {
-            let _moved = beside.keep();
-        }
-    }
+    let copy = Arc::new(copy);
+    copies.insert(directory.to_owned(), Arc::downgrade(&copy));
     copy
 }
 
 /// A phase to be run.
 #[derive(Debug)]
 pub struct Phase {
+    lifecycle: Lifecycle,
     command: Command,
     flags: Vec<OsString>,
     arguments: Vec<OsString>,
@@ -149,13 +152,17 @@ impl Phase {
         self
     }
 
-    /// The command, to be started otherwise than by [`Phase::run`].
-    pub fn command(mut self) -> Command {
+    /// The command, to be started otherwise than by [`Phase::run`] while its [`Lifecycle`] is there.
+    pub fn command(self) -> Command {
+        self.and_lifecycle().0
+    }
+
+    fn and_lifecycle(mut self) -> (Command, Lifecycle) {
         self.command.args(self.flags).args(self.arguments);
         if let Some(user) = self.user {
             self.command.uid(user).gid(user);
         }
-        self.command
+        (self.command, self.lifecycle)
     }
 
     /// Runs it to its end.
@@ -165,7 +172,7 @@ impl Phase {
     /// If it cannot be started.
     #[must_use]
     pub fn run(self) -> Outcome {
-        let mut command = self.command();
+        let (mut command, _lifecycle) = self.and_lifecycle();
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Outcome::new(format!("{command:?}"), &output)
     }

@@ -171,9 +171,11 @@ impl Project {
     }
 }
 
-/// Copies what is in a directory, with modes and links.
+/// Copies what is in a directory, with links. Of modes only what git keeps of them: who checked the samples out may have any
+/// umask.
 fn copy(from: &Path, to: &Path) {
     Tool::new("cp").args(["--archive", "--no-preserve=ownership"]).args([from.join("."), to.to_owned()]).run();
+    Tool::new("chmod").args(["--recursive", "u=rwX,go=rX"]).args([to]).run();
 }
 
 fn give(path: &Path) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::tool::Tool;
+use crate::umask;
 
 /// A running registry.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl Registry {
     }
 
     fn with(directory: &Path, credentials: Option<(String, String)>) -> Self {
+        umask::usual();
         let directory = tempfile::tempdir_in(directory).expect("a directory");
         let path = |name: &str| directory.path().join(name);
         if let Some((user, password)) = &credentials {

@@ -17,11 +17,12 @@ fn dist(executables: &Path, output: &Path) -> PathBuf {
 #[test]
 fn the_same_executables_give_the_same_tarball_in_the_shape_that_platforms_take() {
     let work = tempfile::tempdir().expect("a directory");
-    let first = dist(Lifecycle::under_test().directory(), &work.path().join("first"));
+    let lifecycle = Lifecycle::under_test();
+    let first = dist(lifecycle.directory(), &work.path().join("first"));
     // Elsewhere, and with other times and modes.
     let elsewhere = work.path().join("elsewhere");
     fs::create_dir(&elsewhere).expect("created");
-    for entry in fs::read_dir(Lifecycle::under_test().directory()).expect("listed") {
+    for entry in fs::read_dir(lifecycle.directory()).expect("listed") {
         let entry = entry.expect("an entry");
         fs::write(elsewhere.join(entry.file_name()), fs::read(entry.path()).expect("read")).expect("written");
     }

@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 /// All that is measured.
 struct Bench {
     options: Options,
-    ours: PathBuf,
+    ours: Lifecycle,
     reference: Option<PathBuf>,
     directory: PathBuf,
     in_memory: bool,
@@ -116,13 +116,14 @@ impl Bench {
         let parent = parent.unwrap_or_else(|| if in_memory { shared.to_owned() } else { std::env::temp_dir() });
         let directory = parent.join(format!("lifecycle-bench-{}", std::process::id()));
         fs::create_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-        let ours = Lifecycle::under_test().directory().to_owned();
+        let ours = Lifecycle::under_test();
         let (table, notes) = (Table::new(), Vec::new());
         Self { options, ours, reference, directory, in_memory, builds: 0.into(), table, notes }
     }
 
     fn run(mut self) {
-        let sides: Vec<&Path> = [Some(self.ours.as_path()), self.reference.as_deref()].into_iter().flatten().collect();
+        let sides: Vec<&Path> =
+            [Some(self.ours.directory()), self.reference.as_deref()].into_iter().flatten().collect();
         let root = BuildRoot::new(&self.directory, &sides);
         let sides = sides.len();
         for (what, kind) in [("few", Kind::Few), ("many", Kind::Many)] {
@@ -279,7 +280,7 @@ impl Bench {
             command
         };
         let mut commands = vec![program(Path::new("/bin/true"))];
-        for side in [Some(&self.ours), self.reference.as_ref()].into_iter().flatten() {
+        for side in [Some(self.ours.directory()), self.reference.as_deref()].into_iter().flatten() {
             let mut command = program(&side.join("launcher"));
             command.args(["--", "/bin/true"]);
             commands.push(command);

@@ -24,13 +24,13 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).map(|word| word.parse().expect("a number"));
     let first: u64 = arguments.next().unwrap_or(0);
     let count: u64 = arguments.next().unwrap_or(200);
-    let ours = Lifecycle::under_test().directory().to_owned();
+    let ours = Lifecycle::under_test();
     let next = AtomicUsize::new(0);
     let totals = Mutex::new(Totals::default());
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let world = World::new(&[&ours, &reference]);
+                let world = World::new(&[ours.directory(), &reference]);
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed) as u64;
                     if number >= count {

@@ -16,6 +16,7 @@ use crate::lifecycle::Outcome;
 use crate::registry::Registry;
 use crate::root::enter;
 use crate::tool::Tool;
+use crate::umask;
 
 const BIN: [&str; 14] =
     ["cat", "cp", "cut", "env", "find", "grep", "ls", "mkdir", "mv", "rm", "sed", "sh", "sort", "tr"];
@@ -78,6 +79,7 @@ pub struct World {
 impl World {
     /// With these directories of executables, in order.
     pub fn new(lifecycles: &[&Path]) -> Self {
+        umask::usual();
         let root = tempfile::tempdir().expect("a directory");
         let path = |name: &str| root.path().join(name);
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("readable");
@@ -100,6 +102,7 @@ impl World {
         for (number, from) in lifecycles.iter().enumerate() {
             let to = path("lifecycles").join(number.to_string());
             Tool::new("cp").args(["--archive"]).args([from.as_os_str(), to.as_os_str()]).run();
+            Tool::new("chmod").args(["--recursive", "u=rwX,go=rX"]).args([&to]).run();
         }
         let registry = Registry::start();
         let run_image = push_run_image(&registry);

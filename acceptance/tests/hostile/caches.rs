@@ -90,7 +90,10 @@ fn a_cached_layer_that_climbs_out_is_skipped_with_its_toml() {
     type Entries = fn(&str) -> Vec<(String, String)>;
     let cases: &[(&str, Entries)] = &[
         ("..", |layers| vec![(format!("{layers}/test_one/layer/../../../target"), "evil".into())]),
-        ("relative", |_| vec![("../../../../../../../../tmp/lifecycle-acceptance-evil".into(), "evil".into())]),
+        ("relative", |layers| {
+            let target = layers.replace("/layers", "/target");
+            vec![(format!("{}{}", "../".repeat(20), target.trim_start_matches('/')), "evil".into())]
+        }),
         ("another layer", |layers| vec![(format!("{layers}/test_one/other/file"), "evil".into())]),
         ("elsewhere", |layers| vec![(layers.replace("/layers", "/target"), "evil".into())]),
         ("through a link", |layers| {
@@ -106,7 +109,6 @@ fn a_cached_layer_that_climbs_out_is_skipped_with_its_toml() {
         let outcome = with_cached_layer(&entries(&layers), &layers, &build);
         let context = format!("{what}: {outcome:?}");
         assert!(!project.path("target").exists(), "{context}");
-        assert!(!Path::new("/tmp/lifecycle-acceptance-evil").exists(), "{context}");
         assert!(!project.path("layers/test_one/other").exists(), "{context}");
         assert!(!project.path("layers/test_one/layer").exists(), "{context}");
         assert!(!project.path("layers/test_one/layer.toml").exists(), "{context}");
