@@ -1,16 +1,28 @@
 //! How connections are made, where that is not ureq's own way.
 
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, TcpConnector, Transport,
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, SocksConnector,
+    TcpConnector, Transport, TransportAdapter,
 };
 use ureq::{Agent, Error};
 
-/// An agent whose requests may set timeouts of their own: directly, or through a proxy by `CONNECT`.
-pub(crate) fn direct(config: Config) -> Agent {
-    Agent::with_parts(config, Direct(DefaultConnector::new()), DefaultResolver::default())
+/// An agent that connects directly, or through a proxy by `CONNECT` or SOCKS.
+pub(crate) fn direct(config: Config, tls: Arc<ClientConfig>) -> Agent {
+    let connector =
+        ().chain(SocksConnector::default())
+            .chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(Tls(tls));
+    Agent::with_parts(config, connector, DefaultResolver::default())
 }
 
 /// An agent that asks a plain http proxy for whole URLs, as is usual where the target has no TLS: many proxies
@@ -20,28 +32,74 @@ pub(crate) fn forwarded(config: Config, proxy: &Uri) -> Agent {
     Agent::with_parts(config, connector, Fixed { proxy: proxy.clone(), resolver: DefaultResolver::default() })
 }
 
-/// ureq keeps its parsed TLS configuration only for requests that leave an agent's settings as they are, and parses
-/// all roots anew for others. Ours set timeouts, never anything about TLS, so they may say that they leave them.
+/// Speaks TLS where the scheme is https: as ureq's own, but with settings that ureq has no words for, and that are
+/// made once for an agent.
 #[derive(Debug)]
-struct Direct(DefaultConnector);
+struct Tls(Arc<ClientConfig>);
 
-impl Connector<()> for Direct {
-    type Out = Box<dyn Transport>;
+impl<In: Transport> Connector<In> for Tls {
+    type Out = Either<In, Encrypted<In>>;
 
-    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, Error> {
-        let details = ConnectionDetails {
-            uri: details.uri,
-            addrs: details.addrs.clone(),
-            config: details.config,
-            request_level: false,
-            resolver: details.resolver,
-            now: details.now,
-            timeout: details.timeout,
-            current_time: details.current_time.clone(),
-            run_connector: details.run_connector.clone(),
-            register_shutdown: details.register_shutdown.clone(),
-        };
-        self.0.connect(&details, None)
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() || transport.is_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let host = details.uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let name =
+            ServerName::try_from(host).map_err(|_| Error::Tls("the host is no name that a certificate can have"))?;
+        let mut connection = ClientConnection::new(self.0.clone(), name.to_owned())?;
+        let mut socket = TransportAdapter::new(transport, details.current_time.clone());
+        // What connecting took counts, too.
+        let mut timeout = details.timeout;
+        if let (Instant::Exact(began), Instant::Exact(now), Duration::Exact(limit)) =
+            (details.now, (details.current_time)(), timeout.after)
+        {
+            timeout.after = limit.saturating_sub(now.saturating_duration_since(began)).into();
+        }
+        socket.set_timeout(timeout);
+        connection.complete_io(&mut socket)?;
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Either::B(Encrypted { buffers, stream: StreamOwned::new(connection, socket) })))
+    }
+}
+
+struct Encrypted<In: Transport> {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter<In>>,
+}
+
+impl<In: Transport> std::fmt::Debug for Encrypted<In> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encrypted").finish_non_exhaustive()
+    }
+}
+
+impl<In: Transport> Transport for Encrypted<In> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.sock.set_timeout(timeout);
+        let output = self.buffers.output();
+        Ok(self.stream.write_all(output.get(..amount).unwrap_or(output))?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.sock.set_timeout(timeout);
+        let count = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(count);
+        Ok(count > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.sock.get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
     }
 }
 

@@ -374,7 +374,6 @@ impl Transport {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(through.map(|proxy| ureq::Proxy::new(proxy.reveal())).transpose()?)
-            .tls_config(tls::config(trust, &self.roots))
             .user_agent(concat!("lifecycle/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
             .timeout_await_100(Some(self.timeouts.expect))
@@ -386,7 +385,7 @@ impl Transport {
             .build();
         let agent = match forward {
             Some(proxy) => connect::forwarded(config, proxy.uri()),
-            None => connect::direct(config),
+            None => connect::direct(config, tls::config(trust, &self.roots)?),
         };
         agents.insert(key, agent.clone());
         Ok(agent)

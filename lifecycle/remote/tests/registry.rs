@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use common::{BASIC, Registry, USER, certificate, listen, pass_on, read_all, run, tool};
+use common::{BASIC, Registry, USER, certificate, listen, pass_on, read_all, run, signed_by_itself, tool};
 use lifecycle::digest::Digest;
 use lifecycle::image::contract::{self, Subject};
 use lifecycle::image::{Draft, Image, Layer, Store, StoreError};
@@ -174,6 +174,18 @@ fn tls_is_checked_unless_told_otherwise() {
     store(&[("SSL_CERT_DIR", directory)], &[]).open(&name, &target()).expect("opened");
 
     store(&[], &[&registry.address]).open(&name, &target()).expect("opened unchecked");
+}
+
+#[test]
+fn a_certificate_that_is_trusted_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let certificate = signed_by_itself(dir.path());
+    let registry = Registry::start(false, Some(&certificate));
+    let name = format!("{}/app", registry.address);
+    let trusted = certificate.authority.to_str().expect("text");
+    store(&[("SSL_CERT_FILE", trusted)], &[]).check_write(&name).expect("written");
+    let error = store(&[], &[]).check_write(&name).expect_err("a stranger");
+    assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
 }
 
 #[test]

@@ -144,6 +144,15 @@ pub fn certificate(dir: &Path) -> Certificate {
     Certificate { certificate: path("server.pem"), key: path("server.key"), authority: path("ca.pem") }
 }
 
+/// A certificate for 127.0.0.1 by its own key, as openssl makes it if told nothing else: it says it is an authority.
+pub fn signed_by_itself(dir: &Path) -> Certificate {
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"];
+    let files = ["-keyout", "self.key", "-out", "self.pem"];
+    run(tool("openssl", "openssl").current_dir(dir).args(["req", "-x509"]).args(key).args(names).args(files));
+    Certificate { certificate: dir.join("self.pem"), key: dir.join("self.key"), authority: dir.join("self.pem") }
+}
+
 /// Reads all of a reader.
 pub fn read_all(mut reader: impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
