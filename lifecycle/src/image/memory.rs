@@ -54,6 +54,8 @@ pub enum Answer {
     Forbidden,
     /// No answer at all.
     Broken,
+    /// 405 to the question whether a blob is there, and to nothing else.
+    NoHead,
 }
 
 impl MemoryStore {
@@ -117,7 +119,7 @@ impl Content {
         let refuses = |refusal: &&Refusal| refusal.repository == repository && (refusal.reads || write);
         let name = name.to_owned();
         match self.refusals.iter().find(refuses).map(|refusal| &refusal.answer) {
-            None => Ok(()),
+            None | Some(Answer::NoHead) => Ok(()),
             Some(Answer::Unauthorized(told)) => Err(StoreError::Unauthorized { name, told: told.clone() }),
             Some(Answer::Forbidden) => Err(StoreError::Forbidden { name, told: None }),
             Some(Answer::Broken) => {
@@ -177,7 +179,15 @@ impl Store for MemoryStore {
 
     fn has_blob(&self, layer: &Layer) -> Result<bool, StoreError> {
         match (&layer.source, &layer.blob) {
-            (Source::Registry(reference), Some(blob)) => Ok(self.content().blob(reference, &blob.digest).is_some()),
+            (Source::Registry(reference), Some(blob)) => {
+                let (content, name) = (self.content(), reference.repository_name());
+                content.check(&name, reference, false)?;
+                if content.refusals.iter().any(|it| it.repository == name && it.answer == Answer::NoHead) {
+                    let action = format!("look for a layer of {name}");
+                    return Err(StoreError::Failed { action, cause: "unexpected status 405".into() });
+                }
+                Ok(content.blob(reference, &blob.digest).is_some())
+            }
             (Source::Packed(_) | Source::Tar(_), _) => Ok(true),
             (Source::Registry(_), None) | (Source::Layout(_) | Source::Absent, _) => Ok(false),
         }
@@ -189,10 +199,14 @@ impl Store for MemoryStore {
         };
         match &layer.source {
             Source::Packed(spool) => Ok(Box::new(VerifiedReader::new(spool.open(), blob))),
-            Source::Registry(reference) => match self.content().blob(reference, &blob.digest) {
-                Some(bytes) => Ok(Box::new(VerifiedReader::new(Cursor::new(bytes.clone()), blob))),
-                None => Err(StoreError::BlobNotFound { name: reference.repository_name(), digest: blob.digest }),
-            },
+            Source::Registry(reference) => {
+                let (content, name) = (self.content(), reference.repository_name());
+                content.check(&name, reference, false)?;
+                match content.blob(reference, &blob.digest) {
+                    Some(bytes) => Ok(Box::new(VerifiedReader::new(Cursor::new(bytes.clone()), blob))),
+                    None => Err(StoreError::BlobNotFound { name, digest: blob.digest }),
+                }
+            }
             Source::Tar(_) | Source::Layout(_) | Source::Absent => {
                 Err(StoreError::BlobNotFound { name: "memory".to_owned(), digest: blob.digest })
             }

@@ -22,6 +22,7 @@ use crate::image::{Image, Layer, ParseReferenceError, Reference, Source, Store, 
 use crate::layer::extract::{ExtractError, extract};
 use crate::run_image::{Chosen, RunImageError, RunImageInput};
 use crate::target;
+use lifecycle_launch::console::chain;
 
 /// What the phase knows.
 #[derive(Clone, Debug)]
@@ -247,7 +248,24 @@ fn use_previous(
     match missing_blob(&image, images) {
         Ok(None) => Ok(Some(image)),
         Ok(Some(layer)) => ignore(&format!("layer {layer} is missing")),
-        Err(error) => ignore(&error),
+        Err(error) if error.counts_as_absent() => {
+            tell_absent(name, &error);
+            Ok(None)
+        }
+        Err(source) => Err(AnalyzeError::Open { what: "previous image", source }),
+    }
+}
+
+/// Whether a blob is in its store. A store that fails when it is asked that (some registries know no `HEAD`) shows it by
+/// beginning to give the blob.
+fn is_there(layer: &Layer, images: &dyn Store) -> Result<bool, StoreError> {
+    match images.has_blob(layer) {
+        Err(StoreError::Failed { .. }) => match images.read_blob(layer) {
+            Ok(_) => Ok(true),
+            Err(StoreError::BlobNotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        },
+        answered => answered,
     }
 }
 
@@ -259,7 +277,7 @@ fn missing_blob(image: &Image, images: &dyn Store) -> Result<Option<Digest>, Sto
     let expected: Vec<&Layer> = image.layers.iter().filter(|layer| !matches!(layer.source, Source::Absent)).collect();
     for some in expected.chunks(AT_ONCE) {
         let found: Vec<_> = thread::scope(|scope| {
-            let asked: Vec<_> = some.iter().map(|layer| scope.spawn(|| images.has_blob(layer))).collect();
+            let asked: Vec<_> = some.iter().map(|layer| scope.spawn(|| is_there(layer, images))).collect();
             asked
                 .into_iter()
                 .map(|asked| asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -276,9 +294,9 @@ fn missing_blob(image: &Image, images: &dyn Store) -> Result<Option<Digest>, Sto
 
 /// Missing, refused and "not for this machine" are not to be confused.
 fn tell_absent(name: &str, error: &StoreError) {
-    info!("Image with name {name:?} not found");
-    if !matches!(error, StoreError::NotFound { .. }) {
-        warn!("{error}");
+    match error {
+        StoreError::NotFound { .. } => info!("Image with name {name:?} not found"),
+        other => warn!("Not using image {name:?}: {}", chain(other)),
     }
 }
 
@@ -308,7 +326,8 @@ fn read_metadata(image: &Image, name: &str) -> Option<LifecycleMetadata> {
     match text::from_json(label) {
         Ok(metadata) => Some(metadata),
         Err(error) => {
-            warn!("Ignoring image {name:?} because its label {} cannot be read: {error}", label::LIFECYCLE_METADATA);
+            let label = label::LIFECYCLE_METADATA;
+            warn!("Ignoring image {name:?} because its label {label} cannot be read: {}", chain(&error));
             None
         }
     }
@@ -329,7 +348,7 @@ fn restore_sbom(image: &Image, sha: &str, layers: &Path, images: &dyn Store) -> 
             Err(AnalyzeError::RestoreSbom { layer: diff_id, source })
         }
         Err(error @ (ExtractError::Digest { .. } | ExtractError::Outside { .. } | ExtractError::Refused { .. })) => {
-            warn!("Skipping restore for SBOM of the previous image: {error}");
+            warn!("Skipping restore for SBOM of the previous image: {}", chain(&error));
             Ok(())
         }
     }

@@ -83,11 +83,6 @@ impl Setup {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 fn reference(analyzed: &Analyzed) -> &str {
     &analyzed.previous_image.as_ref().expect("always written").reference
 }
@@ -253,7 +248,7 @@ fn a_previous_image_that_counts_as_absent() {
     let told = StoreError::Unauthorized { name: "x".to_owned(), told: Some("who are you".to_owned()) };
     let (used, log) = captured(|| use_previous("private.io/app", Err(told), &setup.store));
     assert!(used.expect("absent").is_none());
-    assert_eq!(log, ["info: Image with name \"private.io/app\" not found", "warn: x: unauthorized: who are you"]);
+    assert_eq!(log, ["warn: Not using image \"private.io/app\": x: unauthorized: who are you"]);
     for error in [
         StoreError::Unauthorized { name: "x".to_owned(), told: None },
         StoreError::Forbidden { name: "x".to_owned(), told: Some("no".to_owned()) },
@@ -276,7 +271,52 @@ fn a_previous_image_that_counts_as_absent() {
     setup.store.insert("private.io/app", Format::Oci.index(), index.into_bytes()).expect("inserted");
     let (analyzed, log) = setup.analyzed();
     assert_eq!(reference(&analyzed), "");
-    assert_logged(&log, "warn: private.io/app: no image for linux/amd64; there is linux/arm64");
+    let told =
+        "warn: Not using image \"private.io/app\": private.io/app: no image for linux/amd64; there is linux/arm64";
+    assert_logged(&log, told);
+    assert!(!log.iter().any(|line| line.contains("not found")), "{log:?}");
+}
+
+#[test]
+fn only_a_layer_that_is_shown_to_be_missing_is() {
+    /// How the registry answers, whether the image is used, and what is said: logged, or as an error.
+    type Row<'a> = (Option<Answer>, Option<bool>, &'a str);
+    let table: [Row<'_>; 6] = [
+        (None, Some(false), "warn: Ignoring image \"reg.io/app\" because it was corrupt: layer sha256:"),
+        (Some(Answer::Unauthorized(None)), None, "get previous image: reg.io/app: unauthorized"),
+        (
+            Some(Answer::Unauthorized(Some("who".to_owned()))),
+            Some(false),
+            "warn: Not using image \"reg.io/app\": reg.io/app: unauthorized: who",
+        ),
+        (Some(Answer::Forbidden), None, "get previous image: reg.io/app: access denied"),
+        (Some(Answer::Broken), None, "get previous image: look up reg.io/app: connection reset by peer"),
+        (Some(Answer::NoHead), Some(true), ""),
+    ];
+    for (answer, used, told) in table {
+        let setup = setup();
+        let image = setup.push("reg.io/app", app("{}").with_layer(setup.layer(b"content"), ""));
+        match answer.clone() {
+            Some(answer) => setup.refuse("reg.io/app", true, answer),
+            None => setup.store.lose("reg.io/app", &image.manifest.layers[0].digest).expect("lost"),
+        }
+        let (found, log) = captured(|| use_previous("reg.io/app", Ok(image), &setup.store));
+        match (found, used) {
+            (Ok(found), Some(used)) => {
+                assert_eq!(found.is_some(), used, "{answer:?}");
+                assert_eq!(log.is_empty(), used, "{answer:?}: {log:?}");
+                assert!(log.iter().all(|line| line.starts_with(told)), "{answer:?}: {log:?}");
+            }
+            (Err(error), None) => assert_eq!((chain(&error).as_str(), error.exit_code()), (told, 32)),
+            (found, _) => panic!("{answer:?}: {found:?}"),
+        }
+    }
+    // Without HEAD, a layer that is missing is still found to be.
+    let setup = setup();
+    let image = setup.push("reg.io/app", app("{}").with_layer(setup.layer(b"content"), ""));
+    setup.store.lose("reg.io/app", &image.manifest.layers[0].digest).expect("lost");
+    setup.refuse("reg.io/app", true, Answer::NoHead);
+    assert_eq!(missing_blob(&image, &setup.store).expect("known"), Some(image.layers[0].diff_id));
 }
 
 #[test]
