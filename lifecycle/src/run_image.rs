@@ -18,6 +18,7 @@ use crate::file::{LoadError, load_if_there};
 use crate::image::{Image, Reference, Store, StoreError, same_image};
 use crate::phase::PhaseError;
 use crate::target;
+use lifecycle_launch::console::chain;
 
 /// The run image as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl RunImageInput {
             match images.open(name, target) {
                 Ok(image) => return Ok(Chosen { name: name.to_owned(), image: Some(image) }),
                 Err(error) if can_be_looked_up(&error) => {
-                    debug!("Run image {name:?} is not usable: {error}");
+                    debug!("Run image {name:?} is not usable: {}", chain(&error));
                     missing.get_or_insert(name);
                 }
                 Err(error) => refusals.push(format!("Run image {name:?} is not accessible: {}", chain(&error))),
@@ -157,12 +158,6 @@ fn can_be_looked_up(error: &StoreError) -> bool {
         | StoreError::BlobNotFound { .. }
         | StoreError::Failed { .. } => false,
     }
-}
-
-/// An error and its causes, for a log line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What the exporter writes about the run image into the app image's label, for rebasing: the entry of `run.toml` that

@@ -35,3 +35,34 @@ pub(crate) fn captured<R>(f: impl FnOnce() -> R) -> (R, Vec<String>) {
     let result = f();
     (result, LINES.take().unwrap_or_default())
 }
+
+/// The sources of this package and of the executables that do not say why something failed: `{error}` prints an error
+/// without its causes.
+#[test]
+fn warnings_tell_the_causes() {
+    use std::path::Path;
+
+    fn search(dir: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).expect("read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                search(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("read");
+                let calls = ["debug!(", "info!(", "warn!(", "error!("].map(|call| text.split(call).skip(1));
+                let drops = |call: &&str| {
+                    let arguments = call.split_once(";").map_or(*call, |(arguments, _)| arguments);
+                    ["{error}", "{cause}", ", error)", ", cause)"].iter().any(|drop| arguments.contains(drop))
+                };
+                found.extend(calls.into_iter().flatten().filter(drops).map(|call| format!("{path:?}: {call:.120}")));
+            }
+        }
+    }
+
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for dir in [own.join("src"), own.join("launch/src"), own.join("../cmd")] {
+        search(&dir, &mut found);
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -6,6 +6,7 @@ use lifecycle::phase::restore::{self, RestoreError};
 use lifecycle::run_image::{self, RefreshError, RunImageError};
 use lifecycle::target;
 use lifecycle_cmd::{Failure, Inputs, Phase};
+use lifecycle_launch::console::chain;
 use platform_spec::analyzed::{Analyzed, ImageIdentifier};
 use platform_spec::exit;
 use platform_spec::group::{Group, GroupElement};
@@ -55,7 +56,7 @@ pub fn read_analyzed(inputs: &Inputs) -> Option<Analyzed> {
             Some(Analyzed::default())
         }
         Err(error @ (LoadError::Read(_) | LoadError::Parse { .. })) => {
-            log::warn!("Not using analyzed data, usable file not found: {error}");
+            log::warn!("Not using analyzed data, usable file not found: {}", chain(&error));
             None
         }
     }

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use log::{debug, info, warn};
+use lifecycle_launch::console::chain;
+use log::warn;
 use platform_spec::label::{CACHE_METADATA, CacheMetadata};
 use platform_spec::target::Target;
 
@@ -35,14 +36,12 @@ impl<'a> ImageCache<'a> {
         let image = match store.open(name, target) {
             Ok(image) => Some(image),
             Err(StoreError::Corrupt { reason, .. }) => {
-                info!("Ignoring cache image {name:?} because it was corrupt");
-                debug!("{name}: {reason}");
+                warn!("Ignoring cache image {name:?} because it was corrupt: {reason}");
                 None
             }
             Err(error) if error.counts_as_absent() => {
-                if !matches!(error, StoreError::NotFound { .. }) {
-                    warn!("Using an empty cache: {error}");
-                }
+                // The first words are those of the reference, which names no image.
+                warn!("Layer cache not found, using an empty cache: {}", chain(&error));
                 None
             }
             Err(cause) => return Err(CacheError::Store { name: name.to_owned(), cause }),
@@ -132,8 +131,49 @@ impl Next<'_> {
         if let Some(replaced) = replaced.filter(|_| cache.delete_replaced)
             && let Err(error) = cache.store.delete(&cache.name, &replaced)
         {
-            warn!("Unable to delete cache image: {error}");
+            warn!("Unable to delete cache image: {}", chain(&error));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Format;
+    use crate::image::memory::{Answer, MemoryStore, Refusal};
+    use crate::test_log::captured;
+
+    #[test]
+    fn a_cache_image_that_is_not_used_is_warned_about() {
+        type Prepare = fn(&MemoryStore);
+        let refuse = |store: &MemoryStore, answer| {
+            store.refuse(Refusal { repository: "reg.io/cache".to_owned(), reads: true, answer });
+        };
+        let refuse: [&dyn Fn(&MemoryStore); 2] =
+            [&|store| refuse(store, Answer::Unauthorized(Some("who".to_owned()))), &|store| {
+                refuse(store, Answer::Forbidden)
+            }];
+        let nothing: Prepare = |_| {};
+        let corrupt: Prepare = |store| {
+            store.insert("reg.io/cache", Format::Oci.manifest(), b"{".to_vec()).expect("inserted");
+        };
+        let target = Target { os: "linux".to_owned(), arch: "amd64".to_owned(), ..Target::default() };
+        for (prepare, log) in [
+            (
+                &nothing as &dyn Fn(&MemoryStore),
+                "warn: Layer cache not found, using an empty cache: image reg.io/cache not",
+            ),
+            (&corrupt, "warn: Ignoring cache image \"reg.io/cache\" because it was corrupt: unusable manifest: "),
+            (refuse[0], "warn: Layer cache not found, using an empty cache: reg.io/cache: unauthorized: who"),
+            (refuse[1], ""),
+        ] {
+            let store = MemoryStore::new();
+            prepare(&store);
+            let (opened, lines) = captured(|| ImageCache::open(&store, "reg.io/cache", &target, false).map(drop));
+            assert_eq!(opened.is_ok(), !log.is_empty(), "{log}");
+            assert_eq!(lines.len(), usize::from(opened.is_ok()), "{log}: {lines:?}");
+            assert!(lines.iter().all(|line| line.starts_with(log)), "{log}: {lines:?}");
+        }
     }
 }

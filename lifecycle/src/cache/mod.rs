@@ -15,7 +15,8 @@ pub use volume::VolumeCache;
 
 use std::io::Read;
 
-use log::{debug, warn};
+use lifecycle_launch::console::chain;
+use log::warn;
 use platform_spec::label::{BuildpackLayers, CacheMetadata};
 use thiserror::Error;
 
@@ -115,7 +116,7 @@ fn find<'m>(metadata: &'m CacheMetadata, id: &str) -> Option<&'m BuildpackLayers
 /// Reads cache metadata; what cannot be decoded is an empty cache.
 fn parse_metadata(json: &[u8]) -> CacheMetadata {
     serde_json::from_slice(json).unwrap_or_else(|error| {
-        debug!("Cache metadata cannot be decoded, using an empty cache: {error}");
+        warn!("Cache metadata cannot be decoded, using an empty cache: {}", chain(&error));
         CacheMetadata::default()
     })
 }

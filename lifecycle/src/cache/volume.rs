@@ -18,6 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lifecycle_launch::console::chain;
 use log::{debug, info, warn};
 use platform_spec::label::{CACHE_METADATA, CacheMetadata};
 use rustix::fs::{FlockOperation, RenameFlags};
@@ -221,7 +222,7 @@ impl Staging {
         let old = swap(&dir, &self.dir, &staging, &committed)?;
         self.committed = true;
         if let Err(error) = remove(&old) {
-            warn!("Failed to remove the replaced cache: {error}");
+            warn!("Failed to remove the replaced cache: {}", chain(&error));
         }
         Ok(())
     }
@@ -236,7 +237,7 @@ fn swap(dir: &OwnedFd, path: &Path, staging: &Path, committed: &Path) -> Result<
             fs::rename(staging, committed).path("rename", staging)?;
             return Ok(path.join("committed-backup"));
         }
-        Err(error) => debug!("Cannot exchange directories in {}: {error}", path.display()),
+        Err(error) => debug!("Cannot exchange directories in {}: {}", path.display(), chain(&io::Error::from(error))),
     }
     let backup = path.join("committed-backup");
     remove(&backup)?;

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lifecycle_launch::console::chain;
 use log::{debug, info, warn};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -122,7 +123,7 @@ impl Writer {
                     }
                 }
             }
-            Err(error) => warn!("Replacing a damaged layout: {error}"),
+            Err(error) => warn!("Replacing a damaged layout: {}", chain(&error)),
         }
         self.warn_of_lost_children(&lost);
         let mut entry = image.manifest.blob_ref();

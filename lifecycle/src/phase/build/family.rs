@@ -68,7 +68,10 @@ impl Family {
         if let Some(pipe) = ended.pipe {
             match thread::Builder::new().spawn(move || listen(pipe, &output)) {
                 Ok(listener) => self.listeners.push(listener),
-                Err(error) => log::debug!("Not listening to background processes any more: {error}"),
+                Err(error) => log::debug!(
+                    "Not listening to background processes any more: {}",
+                    lifecycle_launch::console::chain(&error)
+                ),
             }
         }
         Ok(ended.status)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lifecycle_launch::console::chain;
 use log::{debug, info, warn};
 use platform_spec::label::{BuildpackLayer, BuildpackLayers, CacheMetadata, LayerSha};
 
@@ -99,7 +100,7 @@ fn keep(part: &Part, cache: &Cache<'_>, writer: &Writer<'_>) -> Option<(Digest, 
         Writer::Volume(staging) => staging.reuse(&diff_id).map(|()| None),
         Writer::Image(next) => next.old_layer(&diff_id).map(Some).ok_or(CacheError::Missing(diff_id)),
     };
-    let layer = layer.inspect_err(|error| debug!("Layer '{}' is not kept: {error}", part.id)).ok()?;
+    let layer = layer.inspect_err(|error| debug!("Layer '{}' is not kept: {}", part.id, chain(error))).ok()?;
     info!("Keeping cache layer '{}' of the build before", part.id);
     Some((diff_id, layer))
 }

@@ -286,7 +286,9 @@ fn open_bases(inputs: &Inputs, store: &dyn Store) -> Result<Bases, ExportError> 
                 let (theirs, ours) = (image.config.architecture(), run.config.architecture());
                 warn!("Not reusing layers from image '{name}': it is for {theirs}, the run image is for {ours}");
             }
-            Err(error) if error.counts_as_absent() => warn!("Not reusing layers from image '{name}': {error}"),
+            Err(error) if error.counts_as_absent() => {
+                warn!("Not reusing layers from image '{name}': {}", chain(&error));
+            }
             Err(cause) => return Err(ExportError::PreviousImage { name: name.clone(), cause }),
         }
         if previous.is_none() {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use lifecycle_launch::console::chain;
 use log::warn;
 
 use super::ExportError;
@@ -108,7 +109,7 @@ impl Packer<'_> {
             (Parcel::Cache(layer), Some((_, Writer::Image(next)))) => {
                 // The cache's failure never fails the export; the manifest's push will find the layer missing.
                 if let Err(error) = next.send(&layer) {
-                    warn!("Failed to send a layer to the cache: {error}");
+                    warn!("Failed to send a layer to the cache: {}", chain(&error));
                 }
                 Ok(())
             }
@@ -120,7 +121,7 @@ impl Packer<'_> {
         match self.try_make(part, sender) {
             // A layer that is only for the cache never fails the export.
             Err(error) if part.app.is_none() => {
-                let reason = lifecycle_launch::console::chain(&error);
+                let reason = chain(&error);
                 Ok(Made { diff_id: Digest::of(b""), app: None, cache: Some(Cached::Failed(reason)) })
             }
             result => result,
@@ -184,7 +185,7 @@ impl Packer<'_> {
             Cache::Volume(cache) => match cache.open_layer(&diff_id) {
                 Ok(tar) => Some(InCache { diff_id, tar: Some(tar), layer: None }),
                 Err(error) => {
-                    warn!("Skipping reuse for layer {}: {error}", part.id);
+                    warn!("Skipping reuse for layer {}: {}", part.id, chain(&error));
                     None
                 }
             },
@@ -215,7 +216,7 @@ impl Packer<'_> {
         if plan.cache && plan.reuse_cached {
             match self.reuse_cached(&plan) {
                 Ok(()) => cached = Some(Cached::Reused(plan.cached_layer.clone())),
-                Err(error) => warn!("Skipping reuse for layer {}: {error}", part.id),
+                Err(error) => warn!("Skipping reuse for layer {}: {}", part.id, chain(&error)),
             }
         }
         // A cache image's blob serves the app image too.
@@ -272,7 +273,7 @@ impl Packer<'_> {
         let packed = match self.pipeline.pack(recipe, want) {
             // A full or broken cache directory does not stop the export.
             Err(LayerError::Path(error)) if blob && want.tar.is_some_and(|path| path == error.path) => {
-                cached = Some(Cached::Failed(error.to_string()));
+                cached = Some(Cached::Failed(chain(&error)));
                 tar = None;
                 self.pipeline.pack(recipe, Want { blob, tar: None })
             }
@@ -283,7 +284,7 @@ impl Packer<'_> {
         if let (Some(tar), Some((_, Writer::Volume(staging)))) = (tar, self.cache) {
             cached = Some(match staging.name(tar, &diff_id) {
                 Ok(()) => Cached::Added(None),
-                Err(error) => Cached::Failed(error.to_string()),
+                Err(error) => Cached::Failed(chain(&error)),
             });
         }
         let layer = packed.blob.map(|spool| Layer::packed(diff_id, Arc::new(spool)));

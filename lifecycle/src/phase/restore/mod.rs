@@ -261,7 +261,7 @@ fn layer_name(name: &str, id: &str) -> Option<LayerName> {
             None
         }
         Err(error) => {
-            warn!("Skipping restore for layer {id:?}: {error}");
+            warn!("Skipping restore for layer {id:?}: {}", chain(&error));
             None
         }
     }
@@ -328,7 +328,7 @@ fn sboms(inputs: &Inputs, cache: Option<&Cache<'_>>) -> Result<(), RestoreError>
                 Ok(Some(from)) => copy_sboms(&element.id, &from, &to)?,
                 Ok(None) => {}
                 Err(error @ (BeneathError::Refused { .. } | BeneathError::TooLarge { .. })) => {
-                    warn!("Skipping restore of SBOM files for {}: {error}", element.id);
+                    warn!("Skipping restore of SBOM files for {}: {}", element.id, chain(&error));
                 }
                 Err(error @ BeneathError::Path(_)) => return Err(error.into()),
             }
