@@ -214,14 +214,14 @@ pub enum RefreshError {
         #[source]
         source: StoreError,
     },
-    /// It does not say for which operating system it is.
+    /// It does not say for which machine it is.
     #[error("image {name}")]
     Target {
         /// Its name.
         name: String,
         /// What it lacks.
         #[source]
-        source: target::NoOs,
+        source: target::Unstated,
     },
 }
 

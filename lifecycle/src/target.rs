@@ -6,20 +6,27 @@ use thiserror::Error;
 
 use crate::image::{Config, Image};
 
-/// An image that does not say for which operating system it is.
+/// An image that does not say for which machine it is. What it lacks: `OS`, `architecture`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("failed to find OS in run image config")]
-pub struct NoOs;
+#[error("failed to find {0} in run image config")]
+pub struct Unstated(pub &'static str);
 
 /// The stack whose distribution is known without its image saying so (platform.md, *analyzed.toml*).
 const BIONIC: &str = "io.buildpacks.stacks.bionic";
 
-/// The target of a run image: operating system, architecture and variant from its config, the rest from its labels.
-pub fn of_image(image: &Image) -> Result<Target, NoOs> {
+/// Checks that a run image says for which machine it is. An app image on top of one that does not could not be saved.
+pub fn check_stated(image: &Image) -> Result<(), Unstated> {
     let config = &image.config;
-    if config.os().is_empty() {
-        return Err(NoOs);
+    match [("OS", config.os()), ("architecture", config.architecture())].iter().find(|(_, value)| value.is_empty()) {
+        Some((what, _)) => Err(Unstated(what)),
+        None => Ok(()),
     }
+}
+
+/// The target of a run image: operating system, architecture and variant from its config, the rest from its labels.
+pub fn of_image(image: &Image) -> Result<Target, Unstated> {
+    check_stated(image)?;
+    let config = &image.config;
     let text = |label: &str| config.label(label).map(str::to_owned);
     let distro = match (text(label::BASE_DISTRO_NAME), text(label::BASE_DISTRO_VERSION)) {
         (None, None) if config.label(label::STACK_ID) == Some(BIONIC) => {
@@ -84,7 +91,9 @@ mod tests {
         ] {
             assert_eq!(target(labels), expected, "{labels:?}");
         }
-        let nameless = Draft::empty("", "amd64", "").finish().expect("an image");
-        assert_eq!(of_image(&nameless), Err(NoOs));
+        for (os, arch, lacks) in [("", "amd64", "OS"), ("linux", "", "architecture")] {
+            let nameless = Draft::empty(os, arch, "").finish().expect("an image");
+            assert_eq!(of_image(&nameless), Err(Unstated(lacks)));
+        }
     }
 }

@@ -133,6 +133,14 @@ pub enum InputError {
     /// Names in more than one registry.
     #[error("resolve inputs: writing to multiple registries is unsupported")]
     Registries,
+    /// The cache would take the app image's name from it.
+    #[error("resolve inputs: the image to write ({image}) and the cache image ({cache}) are the same")]
+    CacheIsImage {
+        /// The app image, or a further name of it.
+        image: String,
+        /// The cache image.
+        cache: String,
+    },
     /// A flag that the exporter refuses, because the analyzer has chosen the run image.
     #[error("resolve inputs: -{0} is unsupported")]
     Unsupported(&'static str),
@@ -176,6 +184,7 @@ impl PhaseError for InputError {
             | Self::NotText { .. }
             | Self::Reference(_)
             | Self::Registries
+            | Self::CacheIsImage { .. }
             | Self::Unsupported(_)
             | Self::Id { .. }
             | Self::Daemon
@@ -390,6 +399,15 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
     }
     let others = [&inputs.previous_image, &inputs.build_image, &inputs.run_image, &inputs.cache_image];
     others.into_iter().flatten().try_for_each(|name| Reference::parse(name).map(|_| ()))?;
+    // A cache image is in a registry also where the app image is in a layout.
+    if let (Some(cache), None) = (&inputs.cache_image, &inputs.layout) {
+        let reference = Reference::parse(cache)?;
+        for image in std::iter::once(&inputs.image).chain(&inputs.tags) {
+            if Reference::parse(image)? == reference {
+                return Err(InputError::CacheIsImage { image: image.clone(), cache: cache.clone() });
+            }
+        }
+    }
     if inputs.layout.is_some() {
         inputs.experimental.allow("export to OCI layout format")?;
     }

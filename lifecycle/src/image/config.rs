@@ -87,9 +87,15 @@ impl Config {
     /// Reads a config. The parts that are used here must have the right types; all else may be anything.
     /// The caller limits how many bytes it reads.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, ConfigError> {
-        let document: Map<String, Value> =
+        let mut document: Map<String, Value> =
             serde_json::from_slice(&bytes).map_err(|error| ConfigError::Json(error.to_string()))?;
         check(&document)?;
+        // As Go reads it: a label without a value has an empty one.
+        let labels =
+            document.get_mut("config").and_then(|config| config.get_mut("Labels")).and_then(Value::as_object_mut);
+        for value in labels.into_iter().flatten().map(|(_, value)| value).filter(|value| value.is_null()) {
+            *value = "".into();
+        }
         Ok(Self { document, bytes: Some(bytes) })
     }
 
@@ -359,7 +365,9 @@ fn check(document: &Map<String, Value>) -> Result<(), ConfigError> {
             return Err(error(&format!("config.{key}"), "text"));
         }
     }
-    let is_labels = |value: &Value| value.as_object().is_some_and(|labels| labels.values().all(Value::is_string));
+    let is_labels = |value: &Value| {
+        value.as_object().is_some_and(|labels| labels.values().all(|value| value.is_string() || value.is_null()))
+    };
     if get(config, "Labels").is_some_and(|labels| !is_labels(labels)) {
         return Err(error("config.Labels", "an object of text"));
     }
@@ -501,6 +509,17 @@ mod tests {
         config.set_label("c", "3");
         config.set_label("a", "1");
         assert_eq!(config.labels().into_iter().collect::<Vec<_>>(), [("a", "1"), ("c", "3")]);
+    }
+
+    #[test]
+    fn a_label_without_a_value_has_an_empty_one() {
+        let bytes = br#"{"config":{"Labels":{"a":null,"b":"2"}}}"#.to_vec();
+        let mut config = Config::parse(bytes.clone()).expect("a config");
+        assert_eq!(config.bytes(), bytes, "what was read stays");
+        assert_eq!(config.labels().into_iter().collect::<Vec<_>>(), [("a", ""), ("b", "2")]);
+        config.set_label("c", "3");
+        let text = String::from_utf8_lossy(&config.bytes()).into_owned();
+        assert!(text.contains(r#""Labels":{"a":"","b":"2","c":"3"}"#), "{text}");
     }
 
     #[test]

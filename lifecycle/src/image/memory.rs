@@ -9,7 +9,8 @@ use platform_spec::target::Target;
 use super::manifest::Document;
 use super::verify::VerifiedReader;
 use super::{
-    BlobRef, Encodings, Image, Layer, Push, Pushed, Reference, Source, Store, StoreError, describe_platform, validate,
+    BlobRef, Encodings, Format, Image, Layer, Manifest, Push, Pushed, Reference, Source, Store, StoreError,
+    describe_platform, validate,
 };
 use crate::digest::Digest;
 
@@ -84,6 +85,14 @@ impl MemoryStore {
             repository.tags.insert(tag, digest);
         }
         Ok(digest)
+    }
+
+    /// Puts an image without layers under a name, whatever its config says.
+    pub fn insert_with_config(&self, name: &str, config: &[u8]) -> Result<Digest, StoreError> {
+        let descriptor = BlobRef::new(Format::Oci.config(), Digest::of(config), config.len() as u64);
+        let manifest = Manifest::new(Format::Oci, descriptor, Vec::new(), serde_json::Map::new());
+        self.insert_blob(name, config.to_vec())?;
+        self.insert(name, Format::Oci.manifest(), manifest.bytes)
     }
 
     /// Puts a blob into a repository.

@@ -85,14 +85,14 @@ pub enum AnalyzeError {
         #[source]
         source: StoreError,
     },
-    /// The run image does not say for which operating system it is.
+    /// The run image does not say for which machine it is.
     #[error("unpack metadata from image {name}")]
     Target {
         /// Its name.
         name: String,
         /// What it lacks.
         #[source]
-        source: target::NoOs,
+        source: target::Unstated,
     },
     /// The label names an SBOM layer that the previous image does not have.
     #[error("retrieve launch SBOM layer {0:?}: there is no such layer in the previous image")]

@@ -299,6 +299,24 @@ fn what_is_refused() {
             &[],
             "resolve inputs: writing to multiple registries is unsupported",
         ),
+        (
+            Phase::Export,
+            &["-cache-image=docker.io/app:latest", "app"],
+            &[],
+            "resolve inputs: the image to write (app) and the cache image (docker.io/app:latest) are the same",
+        ),
+        (
+            Phase::Create,
+            &["-cache-image=r.io/a:1", "-tag=r.io/a:1", "r.io/a"],
+            &[],
+            "resolve inputs: the image to write (r.io/a:1) and the cache image (r.io/a:1) are the same",
+        ),
+        (
+            Phase::Analyze,
+            &["a"],
+            &[("CNB_CACHE_IMAGE", "a")],
+            "resolve inputs: the image to write (a) and the cache image (a) are the same",
+        ),
         (Phase::Export, &["-run-image=run", "app"], &[], "resolve inputs: -run-image is unsupported"),
         (
             Phase::Export,
@@ -329,6 +347,9 @@ fn what_is_refused() {
         assert!(text == *expected || text.starts_with(&format!("resolve inputs: {expected}")), "{line:?}: {text}");
     }
     inputs(Phase::Detect, "0.14", &[], &[("CNB_EXEC_ENV", "a/b")]);
+    inputs(Phase::Export, "0.15", &["-cache-image=r.io/a:cache", "r.io/a"], &[]);
+    let layout = ["-layout", "-layout-dir=/l", "-cache-image=a", "a"];
+    inputs(Phase::Export, "0.15", &layout, &[("CNB_EXPERIMENTAL_MODE", "quiet")]);
 }
 
 #[test]

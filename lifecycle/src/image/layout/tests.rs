@@ -363,3 +363,19 @@ fn one_name_that_cannot_be_written_does_not_stop_the_others() {
     let error = setup.store.push("occupied", &[]).err().expect("no directory");
     assert!(error.to_string().starts_with("create directory "), "{error}");
 }
+
+#[test]
+fn a_digest_names_only_the_image_that_has_it() {
+    let setup = setup();
+    let (image, other) = (setup.image("amd64", &["a"]), setup.image("amd64", &["b"]));
+    let name = format!("reg.io/app@{}", image.manifest.digest);
+    let text = format!("parse image reference {name:?}: the image's digest is {}", other.manifest.digest);
+    let refused = setup.push(&name, &other).expect_err("another image");
+    assert_eq!(refused.to_string(), text);
+    assert!(matches!(setup.store.open(&name, &target("amd64")), Err(StoreError::NotFound { .. })));
+    let also = setup.store.push("reg.io/app", std::slice::from_ref(&name)).expect("begun").finish(&other);
+    let also: Vec<_> = also.expect("pushed").names.into_iter().map(|(_, named)| named.is_ok()).collect();
+    assert_eq!(also, [true, false], "the other name stands");
+    setup.push(&name, &image).expect("its own digest");
+    assert_eq!(setup.store.open(&name, &target("amd64")).expect("there").manifest.digest, image.manifest.digest);
+}

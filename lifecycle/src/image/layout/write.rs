@@ -110,6 +110,12 @@ impl Writer {
 
     /// Puts an image's documents there and names it: everything it refers to is there by now.
     fn publish(&self, image: &Image) -> Result<(), StoreError> {
+        let digest = image.manifest.digest;
+        if self.place.digest.is_some_and(|named| named != digest) {
+            // As a registry refuses it: whoever asks for the digest would get another image.
+            let reason = format!("the image's digest is {digest}");
+            return Err(StoreError::Name { name: self.place.name.clone(), reason });
+        }
         self.put_bytes(&image.manifest.config.digest, &image.config.bytes())?;
         self.put_bytes(&image.manifest.digest, &image.manifest.bytes)?;
         let mut kept = Vec::new();

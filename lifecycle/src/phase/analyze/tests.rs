@@ -153,19 +153,18 @@ fn what_the_run_image_says() {
     let expected = AnalyzedRunImage { image: String::new(), target: None, ..expected };
     assert_eq!(described(&setup), expected);
 
-    let os = "unpack metadata from image reg.io/osless: failed to find OS in run image config";
-    let osless = br#"{"architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    let mut image = Draft::empty("linux", "amd64", "").finish().expect("an image");
-    image.config = crate::image::Config::parse(osless.to_vec()).expect("a config");
-    let config = crate::image::BlobRef::new(Format::Oci.config(), Digest::of(osless), osless.len() as u64);
-    let manifest = crate::image::Manifest::new(Format::Oci, config, Vec::new(), serde_json::Map::new());
-    setup.push("reg.io/osless", Draft::empty("linux", "amd64", ""));
-    setup.store.insert_blob("reg.io/osless", osless.to_vec()).expect("inserted");
-    setup.store.insert("reg.io/osless", Format::Oci.manifest(), manifest.bytes).expect("inserted");
-    setup.inputs.run_image = RunImageInput::Named("reg.io/osless".to_owned());
-    assert_eq!(described(&setup).target, None, "nobody asks at this Platform API");
-    setup.inputs.api = api("0.12");
-    assert_eq!(setup.error(), (os.to_owned(), 32));
+    for (name, config, lacks) in [
+        ("reg.io/osless", r#"{"architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#, "OS"),
+        ("reg.io/archless", r#"{"os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#, "architecture"),
+    ] {
+        setup.store.insert_with_config(name, config.as_bytes()).expect("inserted");
+        setup.inputs.run_image = RunImageInput::Named(name.to_owned());
+        setup.inputs.api = api("0.11");
+        assert_eq!(described(&setup).target, None, "nobody asks at this Platform API");
+        setup.inputs.api = api("0.12");
+        let text = format!("unpack metadata from image {name}: failed to find {lacks} in run image config");
+        assert_eq!(setup.error(), (text, 32));
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ use crate::file::{LoadError, PathError};
 use crate::image::{DraftError, Image, Pushed, Store, StoreError};
 use crate::layer::{LayerError, Owner, Pipeline, SliceError};
 use crate::layers_dir::LayersDirError;
+use crate::target;
 use lifecycle_launch::console::chain;
 
 use self::gather::{Gathered, Part};
@@ -101,6 +102,15 @@ pub enum ExportError {
         /// Why.
         #[source]
         cause: StoreError,
+    },
+    /// The run image does not say for which machine it is, and so the app image could not.
+    #[error("unpack metadata from run image '{name}'")]
+    Target {
+        /// Its reference.
+        name: String,
+        /// What it lacks.
+        #[source]
+        cause: target::Unstated,
     },
     /// The run image has no layers, so there is no top layer to rebase from.
     #[error("run image '{0}' has no layers")]
@@ -226,6 +236,7 @@ impl PhaseError for ExportError {
             Self::BuildpackApi(_) => exit::INCOMPATIBLE_BUILDPACK_API,
             Self::NoRunImage
             | Self::NoLayers(_)
+            | Self::Target { .. }
             | Self::PreviousImage { .. }
             | Self::Load(_)
             | Self::Path(_)
@@ -271,16 +282,18 @@ pub fn check(analyzed: &Analyzed) -> Result<&str, ExportError> {
 
 fn open_bases(inputs: &Inputs, store: &dyn Store) -> Result<Bases, ExportError> {
     let reference = check(&inputs.analyzed)?;
-    let target = inputs.analyzed.run_image.as_ref().and_then(|image| image.target.clone());
-    let target = target.unwrap_or_else(|| own_target(&inputs.own_arch));
-    let run =
-        store.open(reference, &target).map_err(|cause| ExportError::RunImage { name: reference.to_owned(), cause })?;
+    let platform = inputs.analyzed.run_image.as_ref().and_then(|image| image.target.clone());
+    let platform = platform.unwrap_or_else(|| own_target(&inputs.own_arch));
+    let run = store
+        .open(reference, &platform)
+        .map_err(|cause| ExportError::RunImage { name: reference.to_owned(), cause })?;
+    target::check_stated(&run).map_err(|cause| ExportError::Target { name: reference.to_owned(), cause })?;
     let mut metadata = inputs.analyzed.metadata.clone();
     let mut previous = None;
     if let Some(image) = inputs.analyzed.previous_image.as_ref().filter(|image| !image.reference.is_empty()) {
         let name = &image.reference;
         info!("Reusing layers from image '{name}'");
-        match store.open(name, &target) {
+        match store.open(name, &platform) {
             Ok(image) if image.config.architecture() == run.config.architecture() => previous = Some(image),
             Ok(image) => {
                 let (theirs, ours) = (image.config.architecture(), run.config.architecture());

@@ -303,3 +303,16 @@ fn parallel_gives_the_same() {
     assert_eq!(world.export(Some(world.volume())).expect("exported").image.digest, first);
     assert_eq!(world.cached(), cached);
 }
+
+#[test]
+fn a_run_image_for_no_machine_is_refused_before_anything_is_packed() {
+    for (config, lacks) in [(r#"{"os":"linux"}"#, "architecture"), (r#"{"architecture":"amd64"}"#, "OS")] {
+        let world = World::new();
+        world.store.insert_with_config(RUN_IMAGE, config.as_bytes()).expect("inserted");
+        fs::remove_dir_all(&world.inputs.app_dir).expect("removed: reading it would be an error");
+        let error = run(&world.inputs, &world.store, None, &world.pipeline).expect_err("refused");
+        let name = check(&world.inputs.analyzed).expect("a run image");
+        let text = format!("unpack metadata from run image '{name}': failed to find {lacks} in run image config");
+        assert_eq!((chain(&error), error.exit_code()), (text, 62));
+    }
+}
