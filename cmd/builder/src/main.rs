@@ -14,7 +14,8 @@ fn main() -> ExitCode {
 fn builder(inputs: &Inputs) -> Result<(), Failure> {
     refuse_root()?;
     hide_memory()?;
-    let (group, plan) = (files::read_group(&inputs.group)?, files::read_plan(&inputs.plan)?);
-    let analyzed = files::read_analyzed(&inputs.analyzed)?;
+    let layers = &inputs.layers;
+    let (group, plan) = (files::read_group(&inputs.group, layers)?, files::read_plan(&inputs.plan, layers)?);
+    let analyzed = files::read_analyzed(&inputs.analyzed, layers)?;
     phases::build(inputs, group, plan, &analyzed, Env::from_vars(std::env::vars_os()))
 }

@@ -15,8 +15,9 @@ pub use connect::{ConnectError, Connection, connect};
 pub use export::{export, require_analyzed};
 pub use restore::{RefreshAnalyzedError, read_analyzed, refresh, restore};
 
-use lifecycle::file::{LoadError, load_shared};
+use lifecycle::file::LoadError;
 use lifecycle::phase::PhaseError;
+use lifecycle::phase::files::{self, FileError};
 use lifecycle_cmd::Inputs;
 use platform_spec::api::{BuildpackApi, BuildpackApiError};
 use platform_spec::exit;
@@ -32,8 +33,8 @@ pub fn own_arch() -> String {
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// `group.toml`.
-    #[error("read group file")]
-    Group(#[source] LoadError),
+    #[error(transparent)]
+    Group(#[from] FileError),
     /// A buildpack's API.
     #[error(transparent)]
     Api(#[from] BuildpackApiError),
@@ -59,7 +60,7 @@ impl PhaseError for ReadError {
 
 /// Reads `group.toml`, and checks the API of every buildpack and extension in it.
 pub fn group(inputs: &Inputs) -> Result<Group, ReadError> {
-    let group: Group = load_shared(&inputs.group, &inputs.layers).map_err(ReadError::Group)?;
+    let group = files::read_group(&inputs.group, &inputs.layers)?;
     for (kind, elements) in [("buildpack", &group.group), ("extension", &group.group_extensions)] {
         for element in elements {
             BuildpackApi::parse(&element.api, &format!("{kind} '{}'", element.full_name()))?;
