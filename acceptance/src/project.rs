@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -161,6 +162,19 @@ impl Project {
             phase = phase.flag("uid", USER.to_string()).flag("gid", USER.to_string());
         }
         phase
+    }
+
+    /// Whether the process whose number is in a file runs. One that buildpacks started works in the project's directory;
+    /// another one that has got its number does not, nor does a zombie. It is ended.
+    pub fn still_runs(&self, file: &str) -> bool {
+        let pid = self.read(file).trim().to_owned();
+        let works_in = fs::read_link(format!("/proc/{pid}/cwd"));
+        let runs = works_in.is_ok_and(|directory| directory.starts_with(self.directory.path()));
+        if runs {
+            // It fails where the process has ended meanwhile.
+            let _ = Command::new("kill").args(["-9", &pid]).status();
+        }
+        runs
     }
 
     /// Forgets what the last build left in the layers directory, as a platform that gives each build a new one.

@@ -116,7 +116,7 @@ fn creator_as_root_runs_buildpacks_as_the_user_and_ends_when_they_do() {
         id
         env | sort
         grep -E 'Groups|CapEff' /proc/self/status
-        sleep 300 &
+        sleep 1000 &
         echo $! > "$CNB_LAYERS_DIR/pid"
         printf '[types]\nlaunch = true\n' > "$CNB_LAYERS_DIR/layer.toml"
         mkdir "$CNB_LAYERS_DIR/layer"
@@ -147,13 +147,6 @@ fn creator_as_root_runs_buildpacks_as_the_user_and_ends_when_they_do() {
         assert!(out.contains(line), "{line:?}: {created:?}");
     }
     assert!(!created.output().contains("s3cret"), "{created:?}");
-    let pid = project.read("layers/test_env/pid");
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    let lives = stat.contains("(sleep)");
-    if lives {
-        acceptance::Tool::new("kill").args([pid.trim()]).run();
-    }
-    assert!(!lives || took < Duration::from_secs(60), "the build waits for no process that holds its output");
-    assert!(!lives, "what a buildpack left behind does not outlive the build");
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(!project.still_runs("layers/test_env/pid"), "what a buildpack left behind does not outlive the build");
+    assert!(took < Duration::from_secs(500), "the build waits for no process that holds its output: {took:?}");
 }

@@ -1,19 +1,6 @@
 //! What buildpacks leave running does not see the phases that follow.
 
-use std::fs;
-
-use acceptance::{Build, Project, Tool};
-
-/// Whether a process that has written its number to a file still runs; it is ended then.
-fn lives(project: &Project, file: &str) -> bool {
-    let pid = project.read(file);
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    let lives = stat.contains("(sleep)") && !stat.contains(") Z ");
-    if lives {
-        Tool::new("kill").args(["-9", pid.trim()]).run();
-    }
-    lives
-}
+use acceptance::{Build, Project};
 
 #[test]
 fn what_detection_leaves_running_is_stopped_before_anything_is_built() {
@@ -28,7 +15,7 @@ fn what_detection_leaves_running_is_stopped_before_anything_is_built() {
         project.order(&[&["test/left@1"]]);
         let build = Build::of(project);
         let outcome = build.phase_for(executable, "app").run().succeeds();
-        assert!(!lives(&build.project, "left"), "{outcome:?}");
+        assert!(!build.project.still_runs("left"), "{outcome:?}");
         // It may not have become what it executes yet, and so be told by another name.
         let outcome = outcome.says(", which a buildpack left running");
         if executable == "creator" {

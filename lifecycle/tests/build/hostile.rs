@@ -1,7 +1,6 @@
 //! Buildpacks that mean harm, or make a mess.
 
 use std::os::unix::fs::symlink;
-use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -28,9 +27,7 @@ fn what_is_in_the_wrong_place_is_refused_by_name() {
         world.inputs.environment.set("HOME", "/root");
         let script = format!("cd \"$1\"; {script}");
         world.buildpack_with("a", "0.10", "sbom-formats = ['application/vnd.cyclonedx+json']", &script);
-        let start = Instant::now();
         assert_eq!(world.fail(), (52, expected.to_owned()));
-        assert!(start.elapsed() < Duration::from_secs(5));
     }
 }
 
