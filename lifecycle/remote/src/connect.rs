@@ -1,10 +1,11 @@
 //! How connections are made, where that is not ureq's own way.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use thiserror::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -22,14 +23,14 @@ pub(crate) fn direct(config: Config, tls: Arc<ClientConfig>) -> Agent {
             .chain(ConnectProxyConnector::default())
             .chain(TcpConnector::default())
             .chain(Tls(tls));
-    Agent::with_parts(config, connector, DefaultResolver::default())
+    Agent::with_parts(config, connector, Names::default())
 }
 
 /// An agent that asks a plain http proxy for whole URLs, as is usual where the target has no TLS: many proxies
 /// allow `CONNECT` to port 443 only.
 pub(crate) fn forwarded(config: Config, proxy: &Uri) -> Agent {
     let connector = ().chain(TcpConnector::default()).chain(Forward);
-    Agent::with_parts(config, connector, Fixed { proxy: proxy.clone(), resolver: DefaultResolver::default() })
+    Agent::with_parts(config, connector, Fixed { proxy: proxy.clone(), resolver: Names::default() })
 }
 
 /// Speaks TLS where the scheme is https: as ureq's own, but with settings that ureq has no words for, and that are
@@ -103,11 +104,57 @@ impl<In: Transport> Transport for Encrypted<In> {
     }
 }
 
+/// A host whose address could not be found out.
+#[derive(Debug, Error)]
+#[error("{}{host}{}", if *.is_temporary { "look up " } else { "no such host: " }, why(.is_temporary, .text))]
+pub(crate) struct NameError {
+    /// The registry's, or the proxy's.
+    pub(crate) host: String,
+    /// The name servers did not answer: nothing is known of the name.
+    pub(crate) is_temporary: bool,
+    text: String,
+}
+
+fn why(is_temporary: &bool, text: &str) -> String {
+    if *is_temporary { format!(": {text}") } else { String::new() }
+}
+
+impl NameError {
+    /// What an error of the system's look-up means; `None` if it is another kind of error. Neither std nor the system
+    /// gives more than a text.
+    fn of(host: &str, error: &io::Error) -> Option<Self> {
+        let text = error.to_string();
+        let text = text.strip_prefix("failed to lookup address information: ")?.to_owned();
+        // EAI_AGAIN in the words of glibc and of musl.
+        let is_temporary = text == "Temporary failure in name resolution" || text == "Try again";
+        Some(Self { host: host.to_owned(), is_temporary, text })
+    }
+}
+
+/// Finds addresses, and tells names that are unknown from other failures.
+#[derive(Debug, Default)]
+struct Names(DefaultResolver);
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        self.0.resolve(uri, config, timeout).map_err(|error| {
+            let host = uri.host().unwrap_or_default();
+            match error {
+                Error::Io(error) => match NameError::of(host, &error) {
+                    Some(unknown) => Error::Other(Box::new(unknown)),
+                    None => Error::Io(error),
+                },
+                other => other,
+            }
+        })
+    }
+}
+
 /// Finds the proxy, whatever the target.
 #[derive(Debug)]
 struct Fixed {
     proxy: Uri,
-    resolver: DefaultResolver,
+    resolver: Names,
 }
 
 impl Resolver for Fixed {
@@ -168,5 +215,25 @@ impl<T: Transport> Transport for Forwarded<T> {
 
     fn is_open(&mut self) -> bool {
         self.inner.is_open()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_look_up_says() {
+        let of = |text: &str| {
+            let text = format!("failed to lookup address information: {text}");
+            NameError::of("reg.example", &io::Error::other(text)).expect("a look-up")
+        };
+        for text in ["Name or service not known", "Name does not resolve", "No address associated with hostname"] {
+            assert_eq!((of(text).to_string(), of(text).is_temporary), ("no such host: reg.example".to_owned(), false));
+        }
+        for text in ["Temporary failure in name resolution", "Try again"] {
+            assert_eq!((of(text).to_string(), of(text).is_temporary), (format!("look up reg.example: {text}"), true));
+        }
+        assert!(NameError::of("reg.example", &io::ErrorKind::ConnectionRefused.into()).is_none());
     }
 }

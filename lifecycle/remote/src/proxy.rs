@@ -86,8 +86,19 @@ impl Proxies {
     }
 }
 
-/// A proxy without a scheme that we know is an http proxy, as for Go.
+/// A proxy's host and port as they are written, without user and password: for messages.
+pub(crate) fn shown(proxy: &Secret) -> String {
+    let rest = proxy.reveal().split_once("://").map_or(proxy.reveal(), |(_, rest)| rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned()
+}
+
+/// A proxy without a scheme that we know is an http proxy, as for Go. For Go both kinds of SOCKS proxies find the
+/// target's address themselves; for ureq only the second.
 fn with_scheme(url: &str) -> String {
+    if let Some(rest) = url.strip_prefix("socks5://") {
+        return format!("socks5h://{rest}");
+    }
     let known = ["http://", "https://", "socks5://", "socks5h://"];
     if known.iter().any(|scheme| url.starts_with(scheme)) { url.to_owned() } else { format!("http://{url}") }
 }
@@ -159,7 +170,7 @@ mod tests {
         assert_eq!(proxy_of(&variables, "https://reg/"), Some("https://q:2".to_owned()));
         assert_eq!(proxy_of(&[("HTTPS_PROXY", "p")], "http://reg/"), None);
         assert_eq!(proxy_of(&[("ALL_PROXY", "p")], "http://reg/"), None);
-        assert_eq!(proxy_of(&[("HTTP_PROXY", "socks5://p:3")], "http://reg/"), Some("socks5://p:3".to_owned()));
+        assert_eq!(proxy_of(&[("HTTP_PROXY", "socks5://p:3")], "http://reg/"), Some("socks5h://p:3".to_owned()));
     }
 
     #[test]
@@ -193,6 +204,18 @@ mod tests {
         ] {
             let found = proxy_of(&[("HTTPS_PROXY", "p"), ("NO_PROXY", no_proxy)], url);
             assert_eq!(found.is_some(), proxied, "{no_proxy} {url}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_proxy() {
+        for (url, expected) in [
+            ("http://p", "p"),
+            ("http://user:hunter2@p:3128/", "p:3128"),
+            ("socks5h://us@er:hun/ter2@[::1]:1080", "[::1]:1080"),
+            ("p:1", "p:1"),
+        ] {
+            assert_eq!(shown(&Secret::new(url)), expected);
         }
     }
 

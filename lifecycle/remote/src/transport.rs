@@ -15,8 +15,8 @@ use thiserror::Error;
 use ureq::http::{self, HeaderMap, HeaderValue, Method, header};
 use ureq::{Agent, AsSendBody, SendBody, Timeout};
 
-use crate::connect;
-use crate::proxy::Proxies;
+use crate::connect::{self, NameError};
+use crate::proxy::{self, Proxies};
 use crate::secret::Secret;
 use crate::tls::{self, Roots, Trust};
 use crate::url::{Scheme, Url, UrlError};
@@ -127,6 +127,7 @@ impl Response {
         let reader = self.body.into_reader();
         reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| ExchangeError::Network {
             url: Box::new(self.url.clone()),
+            proxy: None,
             cause: Cause(ureq::Error::from(error)),
         })?;
         if bytes.len() as u64 > limit {
@@ -153,31 +154,44 @@ impl Response {
 #[derive(Debug, Error)]
 pub(crate) enum ExchangeError {
     /// The connection could not be made, was cut, or was silent.
-    #[error("{url}")]
+    #[error("{}{cause}", .proxy.as_deref().map(|proxy| format!("via proxy {proxy}: ")).unwrap_or_default())]
     Network {
         url: Box<Url>,
-        #[source]
+        /// The proxy's host and port.
+        proxy: Option<String>,
+        /// Said by this error itself: it is the same step.
         cause: Cause,
     },
     /// What was to be sent could not be read.
     #[error("read what is to be sent")]
     Source(#[source] io::Error),
     /// The answer is larger than such an answer may be.
-    #[error("{url}: the answer is larger than {limit} bytes")]
+    #[error("the answer is larger than {limit} bytes")]
     TooLarge { url: Box<Url>, limit: u64 },
     /// More redirects than anybody needs.
-    #[error("{url}: more than {REDIRECTS} redirects")]
+    #[error("more than {REDIRECTS} redirects")]
     TooManyRedirects { url: Box<Url> },
     /// A redirect, or an upload's location, from https to http.
-    #[error("{from}: refused to go on to {to} without TLS")]
+    #[error("refused to go on to {to} without TLS")]
     Downgrade { from: Box<Url>, to: Box<Url> },
     /// A redirect or location that is no URL.
-    #[error("{from}")]
+    #[error("the answer's Location")]
     Url {
         from: Box<Url>,
         #[source]
         cause: UrlError,
     },
+}
+
+impl ExchangeError {
+    /// Who was asked; the error's own text leaves it out, for the request that failed names it.
+    pub(crate) fn url(&self) -> Option<&Url> {
+        match self {
+            Self::Network { url, .. } | Self::TooLarge { url, .. } | Self::TooManyRedirects { url } => Some(url),
+            Self::Downgrade { from, .. } | Self::Url { from, .. } => Some(from),
+            Self::Source(_) => None,
+        }
+    }
 }
 
 /// What went wrong on the network.
@@ -186,17 +200,56 @@ pub(crate) struct Cause(ureq::Error);
 
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(error) = self.tls() {
+            return describe_tls(error, f);
+        }
+        if let Some(error) = self.name() {
+            return error.fmt(f);
+        }
         match &self.0 {
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 f.write_str("the connection was closed early")
             }
             ureq::Error::Io(error) => error.fmt(f),
-            ureq::Error::Rustls(error) => error.fmt(f),
+            ureq::Error::InvalidProxyUrl => f.write_str("the proxy's URL is malformed"),
             ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => f.write_str("timeout while connecting"),
             ureq::Error::Timeout(Timeout::PerRead | Timeout::PerWrite) => f.write_str("timeout: the server is silent"),
             ureq::Error::Timeout(_) => f.write_str("timeout: not done in time"),
             other => other.fmt(f),
         }
+    }
+}
+
+/// What is wrong with a server's TLS, and what helps.
+fn describe_tls(error: &rustls::Error, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    use rustls::{CertificateError as Certificate, Error};
+    const HELP: &str =
+        "add the authority's certificate to SSL_CERT_FILE or SSL_CERT_DIR, or name the registry in -insecure-registry";
+    let Error::InvalidCertificate(certificate) = error else {
+        return match error {
+            Error::InvalidMessage(_) => f.write_str(
+                "the server does not speak TLS; if it is a registry without TLS, name it in -insecure-registry",
+            ),
+            other => write!(f, "TLS: {other}"),
+        };
+    };
+    match certificate {
+        Certificate::UnknownIssuer => write!(f, "the server's certificate is signed by an unknown authority; {HELP}"),
+        // The only such cause that a certificate by an authority has: it is one itself.
+        Certificate::Other(_) => write!(f, "the server's certificate is not trusted ({certificate}); {HELP}"),
+        Certificate::Expired | Certificate::ExpiredContext { .. } => {
+            f.write_str("the server's certificate has expired; it has to be renewed, or this machine's clock is wrong")
+        }
+        Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+            f.write_str("the server's certificate is not valid yet; this machine's clock may be wrong")
+        }
+        Certificate::NotValidForNameContext { expected, presented } => write!(
+            f,
+            "the server's certificate is not for {}, but for {}",
+            expected.to_str(),
+            if presented.is_empty() { "no name at all".to_owned() } else { presented.join(", ") }
+        ),
+        other => write!(f, "the server's certificate is not trusted: {other}"),
     }
 }
 
@@ -216,6 +269,14 @@ impl Cause {
         self.tls().is_some_and(|error| !matches!(error, rustls::Error::InvalidMessage(_)))
     }
 
+    /// The host whose address could not be found out, if that is what went wrong.
+    pub(crate) fn name(&self) -> Option<&NameError> {
+        match &self.0 {
+            ureq::Error::Other(error) => error.downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether nothing was heard in time.
     pub(crate) fn is_timeout(&self) -> bool {
         matches!(&self.0, ureq::Error::Timeout(_))
@@ -226,6 +287,7 @@ impl Cause {
         use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
         match &self.0 {
             ureq::Error::HostNotFound | ureq::Error::ConnectProxyFailed(_) => true,
+            ureq::Error::Other(_) => self.name().is_some(),
             ureq::Error::Io(error) => {
                 matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable)
             }
@@ -237,6 +299,7 @@ impl Cause {
     pub(crate) fn is_temporary(&self) -> bool {
         match &self.0 {
             ureq::Error::Io(_) => !self.is_tls(),
+            ureq::Error::Other(_) => self.name().is_some(),
             ureq::Error::Timeout(_)
             | ureq::Error::HostNotFound
             | ureq::Error::ConnectionFailed
@@ -283,7 +346,11 @@ impl Transport {
     }
 
     fn send(&self, exchange: &Exchange<'_, '_>, url: &Url, own: bool) -> Result<Response, ExchangeError> {
-        let network = |cause: ureq::Error| ExchangeError::Network { url: Box::new(url.clone()), cause: Cause(cause) };
+        let network = |cause: ureq::Error| ExchangeError::Network {
+            url: Box::new(url.clone()),
+            proxy: self.proxies.for_url(url).map(proxy::shown),
+            cause: Cause(cause),
+        };
         let trust = if own { exchange.trust } else { Trust::Checked };
         let agent = self.agent(trust, url).map_err(network)?;
 

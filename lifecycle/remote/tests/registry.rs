@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use common::{BASIC, Registry, USER, certificate, listen, pass_on, read_all, run, signed_by_itself, tool};
+use common::{BASIC, ClosedPort, Registry, USER, certificate, listen, pass_on, read_all, run, signed_by_itself, tool};
 use lifecycle::digest::Digest;
 use lifecycle::image::contract::{self, Subject};
 use lifecycle::image::{Draft, Image, Layer, Store, StoreError};
@@ -22,6 +22,12 @@ fn store(variables: &[(&str, &str)], insecure: &[&str]) -> Box<dyn Store> {
     let inputs = AccessInputs { insecure_registries, ..AccessInputs::default() };
     let access = acquire_with(&inputs, &|name| variables.get(name).map(|value| (*value).to_owned()));
     open(&access.expect("access"))
+}
+
+/// An error and its causes in one line.
+fn causes(error: &StoreError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn auth(registry: &Registry) -> String {
@@ -161,6 +167,10 @@ fn tls_is_checked_unless_told_otherwise() {
     let chain = format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default());
     assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
     assert!(!chain.contains("http://"), "{chain}");
+    let error = store(&[], &[]).check_read(&name.replace("127.0.0.1", "localhost")).expect_err("an unknown authority");
+    let text = causes(&error);
+    assert!(text.contains("unknown authority; add the authority's certificate to SSL_CERT_FILE"), "{text}");
+    assert!(text.contains("-insecure-registry"), "{text}");
 
     let temp = tempfile::tempdir().expect("a directory");
     let authority = certificate.authority.to_str().expect("text");
@@ -190,10 +200,9 @@ fn a_certificate_that_is_trusted_itself() {
 
 #[test]
 fn insecure_registries_are_named_in_errors() {
-    let port =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-    let registry = format!("127.0.0.1:{port}");
-    let error = store(&[], &[&registry]).open(&format!("{registry}/app"), &target()).expect_err("nobody there");
+    let closed = ClosedPort::take();
+    let registry = &closed.address;
+    let error = store(&[], &[registry]).open(&format!("{registry}/app"), &target()).expect_err("nobody there");
     let cause = std::error::Error::source(&error).expect("a cause").to_string();
     assert!(cause.contains(&format!("http://{registry}")), "{cause}");
     assert!(matches!(error, StoreError::Failed { .. }), "a dead registry is not a missing image: {error:?}");

@@ -34,6 +34,8 @@ pub(super) struct Client {
     /// How it is spoken to, once that is decided.
     pub(super) scheme: Mutex<Option<Scheme>>,
     pub(super) authorizer: Mutex<Authorizer>,
+    /// It was waited for in vain.
+    pub(super) given_up: AtomicBool,
     /// It does not answer `Expect: 100-continue`.
     ignores_expect: AtomicBool,
 }
@@ -101,6 +103,7 @@ impl Client {
             keychain,
             scheme: Mutex::default(),
             authorizer: Mutex::default(),
+            given_up: AtomicBool::new(false),
             ignores_expect: AtomicBool::new(false),
         }
     }

@@ -15,7 +15,7 @@ use crate::url::{Url, UrlError};
 #[derive(Debug, Error)]
 pub(super) enum CallError {
     /// No answer.
-    #[error("{method}{}", if *attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() })]
+    #[error("{method}{}{}", place(.cause), if *attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() })]
     NoAnswer {
         method: Method,
         attempts: u32,
@@ -36,8 +36,8 @@ pub(super) enum CallError {
     #[error("{method} {url}: {what}")]
     Answer { method: Method, url: Box<Url>, what: String },
     /// Neither https nor http was answered.
-    #[error("GET https://{registry}/v2/: {}; GET http://{registry}/v2/: {}", chain(.https), chain(.http))]
-    Unreachable { registry: String, https: Box<ExchangeError>, http: Box<CallError> },
+    #[error("{}; {}", chain(.https), chain(.http))]
+    Unreachable { https: Box<CallError>, http: Box<CallError> },
     /// The registry names a place for tokens that we do not use.
     #[error("token of {registry}: realm {realm:?}")]
     Realm {
@@ -61,6 +61,10 @@ pub(super) enum CallError {
     Credential(#[from] CredentialError),
 }
 
+fn place(cause: &ExchangeError) -> String {
+    cause.url().map(|url| format!(" {url}")).unwrap_or_default()
+}
+
 fn describe(told: Option<&str>) -> String {
     told.map(|told| format!(": {told}")).unwrap_or_default()
 }
@@ -81,6 +85,15 @@ impl CallError {
     pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Why there was no answer, if that is what went wrong: of http, where neither was answered.
+    pub(super) fn why_no_answer(&self) -> Option<&ExchangeError> {
+        match self {
+            Self::NoAnswer { cause, .. } => Some(cause),
+            Self::Unreachable { https, http } => http.why_no_answer().or_else(|| https.why_no_answer()),
             _ => None,
         }
     }

@@ -8,6 +8,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ureq::http::Method;
 
@@ -17,6 +19,12 @@ use super::error::CallError;
 use super::retry::{Attempts, is_temporary};
 use crate::transport::{Body, Exchange, ExchangeError, Response};
 use crate::url::{Scheme, Url, host_and_port};
+
+/// To connect to a registry that this process has waited for in vain: mirrors and later images are not to wait as long.
+const CONNECT_AGAIN: Duration = Duration::from_secs(3);
+
+/// For such a registry to say something.
+const IDLE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Whether plain http may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +75,8 @@ impl Client {
 
     /// `GET /v2/` without credentials, until there is an answer.
     fn greet(&self) -> Result<(Scheme, Challenge), CallError> {
-        let mut attempts = Attempts::new(&self.patience);
+        let given_up = self.given_up.load(Ordering::Relaxed);
+        let mut attempts = Attempts::new(&if given_up { self.patience.used_up() } else { self.patience.clone() });
         let mut known = if self.plain == Plain::Never { Some(Scheme::Https) } else { None };
         loop {
             let greeted = match known {
@@ -91,14 +100,10 @@ impl Client {
                     return Ok((scheme, if unauthorized { challenge_of(&response.headers) } else { Challenge::None }));
                 }
                 Err(error) => {
-                    let again = match &error {
-                        CallError::NoAnswer { cause, .. } => attempts.again_after_error(cause),
-                        CallError::Unreachable { https, http, .. } => match &**http {
-                            CallError::NoAnswer { cause, .. } => attempts.again_after_error(cause),
-                            _ => attempts.again_after_error(https),
-                        },
-                        _ => false,
-                    };
+                    let Some(cause) = error.why_no_answer() else { return Err(error) };
+                    let is_gone = matches!(cause, ExchangeError::Network { cause, .. } if cause.is_nobody() || cause.is_timeout());
+                    let again = attempts.again_after_error(cause);
+                    self.given_up.fetch_or(is_gone && !again, Ordering::Relaxed);
                     if !again {
                         return Err(error);
                     }
@@ -112,11 +117,12 @@ impl Client {
             Ok(response) => return Ok((Scheme::Https, response)),
             Err(error) => error,
         };
-        let (is_tls, is_silent) = match &https {
-            ExchangeError::Network { cause, .. } => (cause.is_tls(), cause.is_timeout()),
-            _ => (false, false),
+        let (is_tls, is_silent, unknown) = match &https {
+            ExchangeError::Network { cause, .. } => (cause.is_tls(), cause.is_timeout(), cause.name()),
+            _ => (false, false, None),
         };
-        if is_tls {
+        // A host without an address has none for http either; a proxy's may be another.
+        if is_tls || unknown.is_some_and(|name| name.host == host_and_port(&self.registry).0) {
             return Err(self.no_answer(made, https));
         }
         let http = match self.knock(Scheme::Http, false) {
@@ -131,11 +137,15 @@ impl Client {
             Some(Err(error)) => error,
             None => https,
         };
-        Err(CallError::Unreachable { registry: self.registry.clone(), https: Box::new(https), http: Box::new(http) })
+        Err(CallError::Unreachable { https: Box::new(self.no_answer(1, https)), http: Box::new(http) })
     }
 
     fn knock(&self, scheme: Scheme, hurry: bool) -> Result<Response, ExchangeError> {
         let mut limits = self.transport.limits();
+        if self.given_up.load(Ordering::Relaxed) {
+            limits.connect = limits.connect.min(CONNECT_AGAIN);
+            limits.idle = limits.idle.min(IDLE_AGAIN);
+        }
         if hurry {
             limits.connect = limits.connect.min(self.transport.timeouts.prefer_https);
         }

@@ -10,8 +10,10 @@ use crate::transport::ExchangeError;
 pub(crate) struct Patience {
     /// Attempts of one request, the first included.
     pub(crate) attempts: u32,
-    /// Of those, attempts where nobody answers: a closed port, an unknown name, silence.
+    /// Of those, attempts where nobody answers: a closed port, silence, name servers that do not answer.
     pub(crate) attempts_without_answer: u32,
+    /// Of those, attempts where the host's name is unknown: name servers are rarely wrong about that.
+    pub(crate) attempts_unknown_name: u32,
     /// Before the second attempt; three times as long before each further one.
     pub(crate) first_delay: Duration,
     /// At most this long before an attempt, whatever the server asks for.
@@ -25,10 +27,18 @@ impl Default for Patience {
         Self {
             attempts: 6,
             attempts_without_answer: 3,
+            attempts_unknown_name: 2,
             first_delay: Duration::from_millis(100),
             longest_delay: Duration::from_secs(60),
             in_total: Duration::from_secs(300),
         }
+    }
+}
+
+impl Patience {
+    /// With a registry that this process has already waited for in vain: one attempt.
+    pub(super) fn used_up(&self) -> Self {
+        Self { attempts: 1, ..self.clone() }
     }
 }
 
@@ -58,7 +68,9 @@ impl Attempts {
         }
         if cause.is_nobody() || cause.is_timeout() {
             self.unanswered += 1;
-            if self.unanswered >= self.patience.attempts_without_answer {
+            let unknown = cause.name().is_some_and(|name| !name.is_temporary);
+            let Patience { attempts_without_answer, attempts_unknown_name, .. } = self.patience;
+            if self.unanswered >= if unknown { attempts_unknown_name } else { attempts_without_answer } {
                 return false;
             }
         }

@@ -1,7 +1,7 @@
 //! How a registry is reached: http or https, proxies, nobody there.
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use lifecycle::image::{Store, StoreError};
@@ -9,20 +9,35 @@ use lifecycle::image::{Store, StoreError};
 use super::fake::{Auth, Fake};
 use super::{chain, platform, store, store_with};
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port()
+/// A port of this machine where nobody listens, and nobody can while this lives: a connection's own end has it.
+struct ClosedPort {
+    _connection: (TcpListener, TcpStream),
+    /// `127.0.0.1:<port>`.
+    address: String,
+}
+
+impl ClosedPort {
+    fn take() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let address = stream.local_addr().expect("an address").to_string();
+        Self { _connection: (listener, stream), address }
+    }
 }
 
 #[test]
 fn nobody_there_is_not_a_missing_image() {
-    let registry = format!("127.0.0.1:{}", free_port());
+    let closed = ClosedPort::take();
+    let registry = &closed.address;
     let began = Instant::now();
     for insecure in [vec![], vec![registry.as_str()]] {
         let error =
             store_with(&[], &insecure).open(&format!("{registry}/app"), &platform("amd64")).expect_err("nobody");
         let text = chain(&error);
         assert!(matches!(error, StoreError::Failed { .. }) && !error.counts_as_absent(), "{error:?}");
-        assert!(text.contains(&format!("http://{registry}/v2/")) && text.contains("refused"), "{text}");
+        let (https, http) = (format!("GET https://{registry}/v2/"), format!("; GET http://{registry}/v2/"));
+        assert!(text.contains(&https) && text.contains(&http) && text.contains("refused"), "{text}");
+        assert_eq!(text.matches("://").count(), 2, "each URL once: {text}");
     }
     assert!(began.elapsed() < Duration::from_secs(5));
 }
@@ -94,9 +109,75 @@ fn plain_http_goes_through_a_proxy_as_whole_urls() {
     assert_eq!(proxy.seen("HEAD", "").len(), 1);
 }
 
+/// A name that nobody needs to be asked about: its first part is too long for one.
+fn no_host() -> String {
+    format!("{}.invalid", "x".repeat(64))
+}
+
 #[test]
 fn names_that_do_not_resolve() {
-    let error = store().check_read("registry.invalid/app").expect_err("no such host");
-    assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
-    assert!(chain(&error).contains("https://registry.invalid/v2/"), "{}", chain(&error));
+    let host = no_host();
+    for insecure in [vec![], vec![host.as_str()]] {
+        let store = store_with(&[], &insecure);
+        for attempts in [" (2 attempts)", ""] {
+            let error = store.check_read(&format!("{host}/app")).expect_err("no such host");
+            assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
+            let expected = format!("GET https://{host}/v2/{attempts}: no such host: {host}");
+            assert!(chain(&error).ends_with(&expected), "{}", chain(&error));
+        }
+    }
+}
+
+#[test]
+fn proxies_that_are_not_there() {
+    let (host, closed) = (no_host(), ClosedPort::take());
+    for (proxy, name, cause) in [
+        (format!("http://user:hunter2@{}", closed.address), &closed.address, "refused"),
+        (format!("http://user:hunter2@{host}:3128"), &format!("{host}:3128"), "no such host"),
+        (format!("socks5://user:hunter2@{}", closed.address), &closed.address, "refused"),
+    ] {
+        for insecure in [vec![], vec!["registry.invalid"]] {
+            let store = store_with(&[("HTTPS_PROXY", &proxy), ("HTTP_PROXY", &proxy)], &insecure);
+            let error = chain(&store.check_read("registry.invalid/app").expect_err("no proxy"));
+            assert!(error.contains("GET https://registry.invalid/v2/"), "{error}");
+            assert!(error.contains(&format!(": via proxy {name}: ")) && error.contains(cause), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn socks_proxies_find_the_target_themselves() {
+    let (sender, asked) = std::sync::mpsc::channel();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut greeting = [0; 3];
+            let mut target = [0; 4 + 1 + 16 + 2];
+            let _ = stream.read_exact(&mut greeting);
+            let _ = stream.write_all(&[5, 0]);
+            let _ = stream.read_exact(&mut target);
+            let _ = sender.send(target);
+            let _ = stream.write_all(&[5, 4]);
+        }
+    });
+    for scheme in ["socks5", "socks5h"] {
+        let store = store_with(&[("HTTPS_PROXY", &format!("{scheme}://{address}"))], &[]);
+        let error = chain(&store.check_read("registry.invalid/app").expect_err("unreachable"));
+        assert!(error.contains(&format!("via proxy {address}: host unreachable")), "{error}");
+        let expected = [&[5, 1, 0, 3, 16][..], b"registry.invalid", &443_u16.to_be_bytes()].concat();
+        assert_eq!(asked.recv_timeout(Duration::from_secs(5)).expect("asked").as_slice(), expected, "{scheme}");
+        while asked.try_recv().is_ok() {}
+    }
+}
+
+#[test]
+fn a_registry_that_was_waited_for_is_not_waited_for_again() {
+    let closed = ClosedPort::take();
+    let store = store();
+    let attempts = |text: &str| text.contains("(3 attempts)");
+    let name = format!("{}/app", closed.address);
+    assert!(attempts(&chain(&store.check_read(&name).expect_err("nobody"))));
+    assert!(!chain(&store.check_read(&name).expect_err("nobody")).contains("attempts"));
 }
