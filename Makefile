@@ -3,6 +3,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+# Prerequisites one after the other, also with -j: what set-up installs the others need. Cargo uses all processors anyway.
+.NOTPARALLEL:
 
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 # Executables run in images without a libc: everything is linked in. A target that is named keeps the flag from build
@@ -38,7 +40,7 @@ lint: rust
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
 test: set-up lint dist
-	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --workspace
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --workspace --no-fail-fast
 
 demo: set-up dist
 	acceptance/demo.sh
@@ -55,4 +57,7 @@ set-up:
 	acceptance/set-up.sh
 
 rust:
-	@command -v cargo rustc > /dev/null || { echo 'Rust is missing: install it from https://rustup.rs' >&2; exit 1; }
+	@for program in cargo rustc; do command -v $$program > /dev/null || \
+	{ echo 'Rust is missing: install it from https://rustup.rs' >&2; exit 1; }; done
+	@command -v cc > /dev/null || \
+	{ echo 'A C compiler is missing (Rust links with it): install gcc (on Debian, as root: apt-get install gcc)' >&2; exit 1; }

@@ -5,6 +5,12 @@ set -euo pipefail
 # What packages leave is for all to read, whatever umask the caller has.
 umask 022
 
+# Phases are run as other users, file systems are mounted, and containers are started.
+if [[ $(id -u) != 0 ]]; then
+    echo "The tests and the demo need root: run them as root (in a container, for instance)." >&2
+    exit 1
+fi
+
 # What is looked for, and the Debian package that has it.
 needed=(
     cc:gcc
@@ -31,8 +37,8 @@ fi
 
 if [[ ${#missing[@]} -gt 0 ]]; then
     install=(apt-get install --yes --no-install-recommends "${missing[@]}")
-    if ! command -v apt-get > /dev/null || [[ $(id -u) != 0 ]]; then
-        echo "These packages are missing; install them (on Debian, as root: ${install[*]})" >&2
+    if ! command -v apt-get > /dev/null; then
+        echo "These packages are missing; install them (on Debian: ${install[*]})" >&2
         exit 1
     fi
     echo "+ apt-get update"

@@ -46,7 +46,7 @@ impl Registry {
             let line = Tool::new("htpasswd").args(["-Bbn", user, password]).run();
             fs::write(path("htpasswd"), line).expect("written");
         }
-        let (process, host) = serve(directory.path(), "127.0.0.1:0", credentials.is_some());
+        let (process, host) = serve(directory.path(), credentials.is_some());
         Self { process, host, credentials, directory }
     }
 
@@ -75,19 +75,6 @@ impl Registry {
     pub fn requests(&self) -> Vec<String> {
         let log = fs::read_to_string(self.directory.path().join("requests")).expect("read");
         log.lines().filter_map(|line| Some(line[line.find('"')?..].to_owned())).collect()
-    }
-
-    /// Ends it, whatever it is doing.
-    pub fn stop(&mut self) {
-        // It fails where the process has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-
-    /// Starts it again, where it was and with what it had.
-    pub fn start_again(&mut self) {
-        self.stop();
-        (self.process, self.host) = serve(self.directory.path(), &self.host, self.credentials.is_some());
     }
 
     /// Where it keeps what was sent.
@@ -123,15 +110,17 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.stop();
+        // It fails where the process has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
-/// Starts a registry on an address; its process, and the address with the port that it was given.
-fn serve(directory: &Path, address: &str, with_password: bool) -> (Child, String) {
+/// Starts a registry; its process, and its address with the port that it was given.
+fn serve(directory: &Path, with_password: bool) -> (Child, String) {
     let path = |name: &str| directory.join(name);
     let mut config = format!(
-        "version: 0.1\nlog: {{ level: info }}\nhttp: {{ addr: '{address}' }}\n\
+        "version: 0.1\nlog: {{ level: info }}\nhttp: {{ addr: '127.0.0.1:0' }}\n\
          storage: {{ filesystem: {{ rootdirectory: '{}' }}, delete: {{ enabled: true }} }}\n",
         path("storage").display()
     );
