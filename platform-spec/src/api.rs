@@ -113,7 +113,7 @@ pub struct BuildpackApi(Version);
 impl PlatformApi {
     /// Reads `CNB_PLATFORM_API`; `None` is an unset variable, and blank text counts as unset.
     pub fn parse(text: Option<&str>) -> Result<Self, PlatformApiError> {
-        let text = text.map(str::trim).filter(|text| !text.is_empty()).ok_or(PlatformApiError::Unset)?;
+        let text = text.filter(|text| !text.trim().is_empty()).ok_or(PlatformApiError::Unset)?;
         let version: Version = text.parse().map_err(|_| PlatformApiError::Parse(text.to_owned()))?;
         if supported(version, PLATFORM) {
             Ok(Self(version))
@@ -279,6 +279,13 @@ mod tests {
             assert_eq!(PlatformApi::parse(unset), Err(PlatformApiError::Unset));
         }
         assert_eq!(PlatformApi::parse(Some("bad")).expect_err("bad").to_string(), "parse platform API 'bad'");
+        for blank in [" 0.13", "0.13 "] {
+            assert_eq!(
+                PlatformApi::parse(Some(blank)),
+                Err(PlatformApiError::Parse(blank.to_owned())),
+                "as the reference"
+            );
+        }
     }
 
     #[test]

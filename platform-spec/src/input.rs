@@ -105,9 +105,36 @@ pub struct Flag {
     pub name: &'static str,
     /// What its value is.
     pub takes: Takes,
-    /// What it is for, in one line.
-    pub help: &'static str,
+    help: &'static str,
     phases: &'static [Availability],
+    /// The environment variable that counts where the flag is not given.
+    pub variable: Option<&'static str>,
+    /// What counts where neither is given.
+    pub default: Option<&'static str>,
+    other_help: &'static [(Phase, &'static str)],
+}
+
+impl Flag {
+    /// What it is for in a phase, in one line.
+    pub fn help(&self, phase: Phase) -> &'static str {
+        self.other_help.iter().find(|(of, _)| *of == phase).map_or(self.help, |(_, help)| help)
+    }
+
+    const fn or(mut self, variable: &'static str) -> Self {
+        self.variable = Some(variable);
+        self
+    }
+
+    const fn otherwise(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// In some phases it means something else.
+    const fn but(mut self, other_help: &'static [(Phase, &'static str)]) -> Self {
+        self.other_help = other_help;
+        self
+    }
 }
 
 /// In which phase a flag exists: from 0.`from` on, and before 0.`before` if that is given.
@@ -151,7 +178,7 @@ use Phase::{Analyze, Build, Create, Detect, Export, Rebase, Restore};
 use Takes::{Bool, Integer, List, Text};
 
 const fn flag(name: &'static str, takes: Takes, help: &'static str, phases: &'static [Availability]) -> Flag {
-    Flag { name, takes, help, phases }
+    Flag { name, takes, help, phases, variable: None, default: None, other_help: &[] }
 }
 
 const EVERY: &[Availability] =
@@ -169,86 +196,144 @@ pub const FLAGS: &[Flag] = &[
         Text,
         "path to analyzed.toml",
         &[always(Analyze), from(10, Detect), always(Restore), from(12, Build), always(Export)],
-    ),
-    flag("app", Text, "path to the app directory", &[always(Detect), always(Build), always(Export), always(Create)]),
+    )
+    .or(env::ANALYZED)
+    .otherwise(default::ANALYZED),
+    flag("app", Text, "path to the app directory", &[always(Detect), always(Build), always(Export), always(Create)])
+        .or(env::APP)
+        .otherwise(default::APP),
     flag(
         "build-config",
         Text,
         "path to the build config directory",
         &[from(11, Detect), from(11, Build), from(11, Create)],
-    ),
-    flag("build-image", Text, "reference of the build image", &[from(10, Restore)]),
-    flag("buildpacks", Text, "path to the buildpacks directory", IN_BUILDER),
-    flag("cache-dir", Text, "path to a cache directory", &[always(Restore), always(Export), always(Create)]),
+    )
+    .or(env::BUILD_CONFIG)
+    .otherwise(default::BUILD_CONFIG),
+    flag("build-image", Text, "reference of the build image", &[from(10, Restore)]).or(env::BUILD_IMAGE),
+    flag("buildpacks", Text, "path to the buildpacks directory", IN_BUILDER)
+        .or(env::BUILDPACKS)
+        .otherwise(default::BUILDPACKS),
+    flag("cache-dir", Text, "path to a cache directory", &[always(Restore), always(Export), always(Create)])
+        .or(env::CACHE_DIR),
     flag(
         "cache-image",
         Text,
         "reference of a cache image",
         &[always(Analyze), always(Restore), always(Export), always(Create)],
-    ),
+    )
+    .or(env::CACHE_IMAGE),
     flag(
         "daemon",
         Bool,
-        "read from and export to a docker daemon",
+        "read from and export to a docker daemon (not yet supported here: it ends with an error)",
         &[always(Analyze), from(12, Restore), always(Export), always(Create), always(Rebase)],
-    ),
-    flag("extended", Text, "path to the layers that the extender made", &[from(12, Export)]),
-    flag("extensions", Text, "path to the image extensions directory", &[from(10, Detect)]),
-    flag("force", Bool, "rebase even if that is unsafe", &[from(12, Rebase)]),
-    flag("generated", Text, "path to what image extensions generate", &[from(10, Detect), from(12, Restore)]),
-    flag("gid", Integer, "group id of the build image's user", USER),
-    flag("group", Text, "path to group.toml", &[always(Detect), always(Restore), always(Build), always(Export)]),
-    flag("image", Text, "deprecated: use -run-image", &[always(Export), always(Rebase)]),
-    flag("insecure-registry", List, "a registry that is reached without TLS or with any certificate", REGISTRY),
+    )
+    .or(env::DAEMON),
+    flag("extended", Text, "path to the layers that the extender made (not yet used here)", &[from(12, Export)])
+        .or(env::EXTENDED)
+        .otherwise(default::EXTENDED),
+    flag("extensions", Text, "path to the image extensions directory", &[from(10, Detect)])
+        .or(env::EXTENSIONS)
+        .otherwise(default::EXTENSIONS),
+    flag("force", Bool, "rebase even if that is unsafe", &[from(12, Rebase)]).or(env::FORCE),
+    flag("generated", Text, "path to what image extensions generate", &[from(10, Detect), from(12, Restore)])
+        .or(env::GENERATED)
+        .otherwise(default::GENERATED),
+    flag("gid", Integer, "group id of the build image's user", USER).or(env::GID),
+    flag("group", Text, "path to group.toml", &[always(Detect), always(Restore), always(Build), always(Export)])
+        .or(env::GROUP)
+        .otherwise(default::GROUP),
+    flag("image", Text, "deprecated: use -run-image", &[always(Export), always(Rebase)])
+        .but(&[(Export, "refused: the analyzer has chosen the run image")]),
+    flag("insecure-registry", List, "a registry that is reached without TLS or with any certificate", REGISTRY)
+        .or(env::INSECURE_REGISTRIES),
     flag(
         "launch-cache",
         Text,
-        "path to a launch cache directory, for a daemon",
+        "path to a launch cache directory (for a daemon, not used without one)",
         &[from(9, Analyze), always(Export), always(Create)],
-    ),
-    flag("launcher", Text, "path to the launcher", &[always(Export), always(Create)]),
-    flag("launcher-sbom", Text, "path to the launcher's SBOM files", &[from(11, Export), from(11, Create)]),
+    )
+    .or(env::LAUNCH_CACHE),
+    flag("launcher", Text, "path to the launcher", &[always(Export), always(Create)]).otherwise(default::LAUNCHER),
+    flag("launcher-sbom", Text, "path to the launcher's SBOM files", &[from(11, Export), from(11, Create)])
+        .otherwise(default::LAUNCHER_SBOM),
     flag(
         "layers",
         Text,
         "path to the layers directory",
         &[always(Analyze), always(Detect), always(Restore), always(Build), always(Export), always(Create)],
-    ),
-    flag("layout", Bool, "read from and export to OCI layouts on disk (experimental)", LAYOUT),
-    flag("layout-dir", Text, "path to the directory of OCI layouts (experimental)", LAYOUT),
-    flag("log-level", Text, "debug, info, warn or error", EVERY),
-    flag("no-color", Bool, "print no colours", EVERY),
-    flag("order", Text, "path to order.toml", &[always(Detect), always(Create)]),
-    flag("parallel", Bool, "export the app image and the cache at the same time", &[always(Export), always(Create)]),
-    flag("plan", Text, "path to plan.toml", &[always(Detect), always(Build)]),
-    flag("platform", Text, "path to the platform directory", IN_BUILDER),
+    )
+    .or(env::LAYERS)
+    .otherwise(default::LAYERS),
+    flag("layout", Bool, "read from and export to OCI layouts on disk (experimental)", LAYOUT).or(env::LAYOUT),
+    flag("layout-dir", Text, "path to the directory of OCI layouts (experimental)", LAYOUT).or(env::LAYOUT_DIR),
+    flag("log-level", Text, "debug, info, warn or error", EVERY).or(env::LOG_LEVEL).otherwise("info"),
+    flag("no-color", Bool, "print no colours", EVERY).or(env::NO_COLOR),
+    flag("order", Text, "path to order.toml", &[always(Detect), always(Create)])
+        .or(env::ORDER)
+        .otherwise(default::ORDER),
+    flag("parallel", Bool, "export the app image and the cache at the same time", &[always(Export), always(Create)])
+        .or(env::PARALLEL),
+    flag("plan", Text, "path to plan.toml", &[always(Detect), always(Build)]).or(env::PLAN).otherwise(default::PLAN),
+    flag("platform", Text, "path to the platform directory", IN_BUILDER).or(env::PLATFORM).otherwise(default::PLATFORM),
     flag(
         "previous-image",
         Text,
         "reference of the previous image",
         &[always(Analyze), always(Create), from(11, Rebase)],
-    ),
-    flag("process-type", Text, "default process type", &[always(Export), always(Create)]),
-    flag("project-metadata", Text, "path to project-metadata.toml", &[always(Export), always(Create)]),
-    flag("report", Text, "path to report.toml", &[always(Export), always(Create), always(Rebase)]),
+    )
+    .or(env::PREVIOUS_IMAGE)
+    .but(&[
+        (Analyze, "reference of the previous image; without it, the image to write"),
+        (Create, "reference of the previous image; without it, the image to write"),
+    ]),
+    flag("process-type", Text, "default process type", &[always(Export), always(Create)]).or(env::PROCESS_TYPE),
+    flag("project-metadata", Text, "path to project-metadata.toml", &[always(Export), always(Create)])
+        .or(env::PROJECT_METADATA)
+        .otherwise(default::PROJECT_METADATA),
+    flag("report", Text, "path to report.toml", &[always(Export), always(Create), always(Rebase)])
+        .or(env::REPORT)
+        .otherwise(default::REPORT),
     flag(
         "run",
         Text,
         "path to run.toml",
         &[from(12, Analyze), from(12, Detect), from(14, Restore), from(12, Export), from(12, Create)],
-    ),
+    )
+    .or(env::RUN)
+    .otherwise(default::RUN),
     flag(
         "run-image",
         Text,
         "reference of the run image",
         &[always(Analyze), always(Export), always(Create), always(Rebase)],
-    ),
-    flag("skip-layers", Bool, "use nothing of previous builds", &[from(9, Analyze), always(Restore)]),
-    flag("skip-restore", Bool, "use nothing of previous builds", &[always(Create)]),
-    flag("stack", Text, "path to stack.toml", &[before(12, Analyze), before(12, Export), always(Create)]),
-    flag("system", Text, "path to system.toml", &[from(15, Detect), from(15, Create)]),
+    )
+    .or(env::RUN_IMAGE)
+    .but(&[(Export, "refused unless it says what the variable says: the analyzer has chosen the run image")]),
+    flag(
+        "skip-layers",
+        Bool,
+        "restore nothing of previous builds but store.toml",
+        &[from(9, Analyze), always(Restore)],
+    )
+    .or(env::SKIP_LAYERS)
+    .but(&[(Analyze, "do not restore the SBOM files of the previous image")]),
+    flag(
+        "skip-restore",
+        Bool,
+        "restore nothing of previous builds but, from Platform API 0.10 on, store.toml",
+        &[always(Create)],
+    )
+    .or(env::SKIP_RESTORE),
+    flag("stack", Text, "path to stack.toml", &[before(12, Analyze), before(12, Export), always(Create)])
+        .or(env::STACK)
+        .otherwise(default::STACK),
+    flag("system", Text, "path to system.toml", &[from(15, Detect), from(15, Create)])
+        .or(env::SYSTEM)
+        .otherwise(default::SYSTEM),
     flag("tag", List, "one more tag for the app image", &[always(Analyze), always(Create)]),
-    flag("uid", Integer, "user id of the build image's user", USER),
+    flag("uid", Integer, "user id of the build image's user", USER).or(env::UID),
     flag("version", Bool, "print the version", EVERY),
 ];
 

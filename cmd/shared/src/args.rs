@@ -88,11 +88,23 @@ pub(crate) fn help(phase: Phase, api: PlatformApi) -> StyledStr {
         .render_help()
 }
 
+/// What a flag is for, the variable that stands for it, and what counts without either.
+fn explain(flag: &Flag, phase: Phase) -> String {
+    let mut text = flag.help(phase).to_owned();
+    if let Some(variable) = flag.variable {
+        text.push_str(&format!(" [${variable}]"));
+    }
+    if let Some(default) = flag.default {
+        text.push_str(&format!(" (default {default:?})"));
+    }
+    text
+}
+
 fn command(phase: Phase, defined: &[&'static Flag]) -> Command {
     let command = Command::new(phase.executable()).disable_help_flag(true).args_override_self(true);
     let command = command.help_template("Usage: {usage}\n\nFlags:\n{options}\n");
     command.args(defined.iter().map(|flag| {
-        let arg = Arg::new(flag.name).long(flag.name).help(flag.help);
+        let arg = Arg::new(flag.name).long(flag.name).help(explain(flag, phase));
         match flag.takes {
             Takes::Text => arg.action(ArgAction::Set).value_parser(OsStringValueParser::new()).value_name("text"),
             Takes::List => {
@@ -228,6 +240,9 @@ mod tests {
             page("0.12")
         );
         assert!(page("0.12").contains("--layout-dir <text>"), "{}", page("0.12"));
+        let explained = r#"path to analyzed.toml [$CNB_ANALYZED_PATH] (default "<layers>/analyzed.toml")"#;
+        assert!(page("0.12").contains(explained), "{}", page("0.12"));
+        assert!(page("0.12").contains("do not restore the SBOM files"), "{}", page("0.12"));
         assert!(page("0.11").contains("--stack <text>") && !page("0.11").contains("layout"));
     }
 }

@@ -307,15 +307,15 @@ fn what_is_refused() {
         ),
         (
             Phase::Create,
-            &["-cache-image=r.io/a:1", "-tag=r.io/a:1", "r.io/a"],
+            &["-cache-image=r.io/app:1", "-tag=r.io/app:1", "r.io/app"],
             &[],
-            "resolve inputs: the image to write (r.io/a:1) and the cache image (r.io/a:1) are the same",
+            "resolve inputs: the image to write (r.io/app:1) and the cache image (r.io/app:1) are the same",
         ),
         (
             Phase::Analyze,
-            &["a"],
-            &[("CNB_CACHE_IMAGE", "a")],
-            "resolve inputs: the image to write (a) and the cache image (a) are the same",
+            &["app"],
+            &[("CNB_CACHE_IMAGE", "app")],
+            "resolve inputs: the image to write (app) and the cache image (app) are the same",
         ),
         (Phase::Export, &["-run-image=run", "app"], &[], "resolve inputs: -run-image is unsupported"),
         (
@@ -347,8 +347,8 @@ fn what_is_refused() {
         assert!(text == *expected || text.starts_with(&format!("resolve inputs: {expected}")), "{line:?}: {text}");
     }
     inputs(Phase::Detect, "0.14", &[], &[("CNB_EXEC_ENV", "a/b")]);
-    inputs(Phase::Export, "0.15", &["-cache-image=r.io/a:cache", "r.io/a"], &[]);
-    let layout = ["-layout", "-layout-dir=/l", "-cache-image=a", "a"];
+    inputs(Phase::Export, "0.15", &["-cache-image=r.io/app:cache", "r.io/app"], &[]);
+    let layout = ["-layout", "-layout-dir=/l", "-cache-image=app", "app"];
     inputs(Phase::Export, "0.15", &layout, &[("CNB_EXPERIMENTAL_MODE", "quiet")]);
 }
 
@@ -382,4 +382,46 @@ fn references_are_text_and_paths_need_not_be() {
     let args = Args { app: Some(strange.clone()), ..Args::default() };
     let inputs = resolve(Phase::Detect, api, args, &Environment::default(), Path::new(CWD)).expect("a path is bytes");
     assert_eq!(inputs.app, Path::new(CWD).join(strange));
+}
+
+/// The help says which variable stands for a flag and what counts without both: here it is what is done.
+#[test]
+fn flags_have_the_variables_and_defaults_of_their_table() {
+    let api = PlatformApi::parse(Some("0.15")).expect("supported");
+    for phase in [Phase::Analyze, Phase::Detect, Phase::Restore, Phase::Build, Phase::Export, Phase::Create] {
+        let positional: &[&str] = match phase {
+            Phase::Analyze | Phase::Export | Phase::Create => &["app"],
+            _ => &[],
+        };
+        for flag in platform_spec::input::flags(phase, api) {
+            // The console's are not resolved; the exporter refuses to be told the run image.
+            let told_elsewhere = ["log-level", "no-color", "version"].contains(&flag.name);
+            if told_elsewhere || (phase == Phase::Export && flag.name == "run-image") {
+                continue;
+            }
+            let value = match flag.takes {
+                platform_spec::input::Takes::Bool => "true",
+                platform_spec::input::Takes::Integer => "7",
+                _ => "r.io/other",
+            };
+            let resolved = |flags: &[String], variables: &[(&str, &str)]| {
+                let line: Vec<_> = flags.iter().map(String::as_str).chain(positional.iter().copied()).collect();
+                let mut all = vec![("CNB_EXPERIMENTAL_MODE", "quiet")];
+                if flag.name == "layout-dir" {
+                    all.push(("CNB_USE_LAYOUT", "true"));
+                }
+                all.extend(variables);
+                format!("{:?}", given(phase, "0.15", &line, &all))
+            };
+            let nothing = resolved(&[], &[]);
+            if let Some(variable) = flag.variable {
+                let by_flag = resolved(&[format!("-{}={value}", flag.name)], &[]);
+                assert_eq!(resolved(&[], &[(variable, value)]), by_flag, "{phase:?} -{}", flag.name);
+                assert_ne!(by_flag, nothing, "{phase:?} -{}", flag.name);
+            }
+            if let Some(default) = flag.default {
+                assert_eq!(resolved(&[format!("-{}={default}", flag.name)], &[]), nothing, "{phase:?} -{}", flag.name);
+            }
+        }
+    }
 }
