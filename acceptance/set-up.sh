@@ -18,6 +18,8 @@ needed=(
     file:file
     htpasswd:apache2-utils
     jq:jq
+    mount:mount
+    openssl:openssl
     runc:runc
     setpriv:util-linux
     skopeo:skopeo

@@ -172,7 +172,7 @@ impl Project {
         let runs = works_in.is_ok_and(|directory| directory.starts_with(self.directory.path()));
         if runs {
             // It fails where the process has ended meanwhile.
-            let _ = Command::new("kill").args(["-9", &pid]).status();
+            let _ = Command::new("sh").args(["-c", "kill -9 \"$0\"", &pid]).status();
         }
         runs
     }
