@@ -4,7 +4,7 @@
 //! use platform_spec::{buildpack_plan::BuildpackPlan, text::{from_toml, to_toml}};
 //! let text = "[[entries]]\n  name = \"ruby\"\n  [entries.metadata]\n    version = \"3.*\"\n";
 //! let plan: BuildpackPlan = from_toml(text).unwrap();
-//! assert_eq!(plan.entries[0].metadata["version"].as_str(), Some("3.*"));
+//! assert_eq!(plan.entries[0].metadata.as_ref().unwrap()["version"].as_str(), Some("3.*"));
 //! assert_eq!(to_toml(&plan), text);
 //! ```
 
