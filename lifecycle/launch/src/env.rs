@@ -36,7 +36,7 @@ pub enum Stage {
 
 /// What a variable file does to its variable; its suffix names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+enum Action {
     /// `.append`: after the present value.
     Append,
     /// `.default`: only if the variable is unset or empty.
@@ -151,15 +151,31 @@ impl Env {
         Ok(())
     }
 
-    /// Applies a directory of variable files: `env`, `env.build`, `env.launch` of a layer, or the build configuration's.
-    /// `unsuffixed` is what a file without suffix does: [`Action::Override`] in layers, [`Action::Default`] in the build
-    /// configuration. A directory that is not there is fine.
-    pub fn add_env_dir(&mut self, dir: &Path, unsuffixed: Action) -> Result<(), EnvError> {
-        self.add_env_dir_if_there(dir, unsuffixed).map(drop)
+    /// Applies a layer's directory of variable files: `env`, `env.build` or `env.launch`. A file without suffix replaces
+    /// a value. A directory that is not there is fine; so is a file in its place, as where `env.launch/web` sets a variable
+    /// `web` and there is a process of that type.
+    pub fn add_layer_env(&mut self, dir: &Path) -> Result<(), EnvError> {
+        self.add_layer_env_if_there(dir).map(drop)
     }
 
     /// The same; whether it is there.
-    pub(crate) fn add_env_dir_if_there(&mut self, dir: &Path, unsuffixed: Action) -> Result<bool, EnvError> {
+    pub(crate) fn add_layer_env_if_there(&mut self, dir: &Path) -> Result<bool, EnvError> {
+        match self.add_files(dir, Action::Override) {
+            Err(EnvError::Path(error)) if error.path == dir && error.source.kind() == io::ErrorKind::NotADirectory => {
+                Ok(false)
+            }
+            result => result,
+        }
+    }
+
+    /// Applies `<build-config>/env`, whose files are as a layer's, but one without suffix only gives a default
+    /// (platform.md, *Operator-Defined Variables*). A directory that is not there is fine.
+    pub fn add_build_config_env(&mut self, dir: &Path) -> Result<(), EnvError> {
+        self.add_files(dir, Action::Default).map(drop)
+    }
+
+    /// Applies files, if the directory is there; `unsuffixed` is what one without suffix does.
+    fn add_files(&mut self, dir: &Path, unsuffixed: Action) -> Result<bool, EnvError> {
         let files = read_dir(dir, |name| Role::of(name, unsuffixed) != Role::Ignored)?;
         if let Some(files) = &files {
             self.apply(files, unsuffixed);
@@ -169,7 +185,7 @@ impl Env {
 
     /// Applies `<platform>/env`: the whole name of a file is the variable's. Values go before those of list variables
     /// and replace others (platform.md, *User-Provided Variables*). A directory that is not there is fine.
-    pub fn add_platform_dir(&mut self, dir: &Path) -> Result<(), EnvError> {
+    pub fn add_platform_env(&mut self, dir: &Path) -> Result<(), EnvError> {
         for (name, value) in read_dir(dir, |name| is_name(name.as_bytes()))?.unwrap_or_default() {
             if is_list_variable(&name) {
                 self.prepend(&name, &value, LIST_DELIMITER);
@@ -253,13 +269,10 @@ fn exists(path: &Path) -> Result<bool, PathError> {
 type Files = Vec<(OsString, OsString)>;
 
 /// The wanted files of a directory, in byte order of their names. Directories are skipped, symlinks followed. `None` if
-/// it is not there; nor is it with a file in its place, as where `env.launch/web` sets a variable `web` and there is a process
-/// of that type.
+/// it is not there.
 fn read_dir(dir: &Path, wanted: impl Fn(&OsStr) -> bool) -> Result<Option<Files>, EnvError> {
     let entries = match fs::read_dir(dir) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         entries => entries.path("read directory", dir)?,
     };
     let mut files = Vec::new();
@@ -372,7 +385,7 @@ mod tests {
         for (files, before, after) in cases {
             let mut env = Env::default();
             before.map(|value| env.set("V", value));
-            env.add_env_dir(tree(files).path(), Action::Override).expect("applied");
+            env.add_layer_env(tree(files).path()).expect("applied");
             assert_eq!(env.get("V"), after.map(OsStr::new), "{files:?} on {before:?}");
         }
     }
@@ -381,7 +394,7 @@ mod tests {
     fn what_an_unsuffixed_file_does_is_the_callers_choice() {
         let dir = tree(&[("SET", "new"), ("EMPTY", "new"), ("UNSET", "new")]);
         let mut env = vars(&[("SET", "old"), ("EMPTY", "")]);
-        env.add_env_dir(dir.path(), Action::Default).expect("applied");
+        env.add_build_config_env(dir.path()).expect("applied");
         assert_eq!(env, vars(&[("SET", "old"), ("EMPTY", "new"), ("UNSET", "new")]));
     }
 
@@ -389,7 +402,7 @@ mod tests {
     fn new_variables_come_in_byte_order_of_the_files() {
         let dir = tree(&[("b", "1"), ("B", "2"), ("a", "3"), ("_", "4"), ("a-b", "5")]);
         let mut env = Env::default();
-        env.add_env_dir(dir.path(), Action::Override).expect("applied");
+        env.add_layer_env(dir.path()).expect("applied");
         let names: Vec<_> = env.iter().map(|(name, _)| name.to_str().expect("UTF-8")).collect();
         assert_eq!(names, ["B", "_", "a", "a-b", "b"]);
     }
@@ -400,7 +413,7 @@ mod tests {
         let name = OsStr::from_bytes(b"N\xffME.append");
         fs::write(dir.path().join(name), b"v\xfelue").expect("written");
         let mut env = Env::default();
-        env.add_env_dir(dir.path(), Action::Override).expect("applied");
+        env.add_layer_env(dir.path()).expect("applied");
         assert_eq!(env.get(OsStr::from_bytes(b"N\xffME")), Some(OsStr::from_bytes(b"v\xfelue")));
     }
 
@@ -412,7 +425,7 @@ mod tests {
         symlink("bin", dir.path().join("scripts")).expect("linked");
         symlink("nowhere", dir.path().join("README.md")).expect("linked");
         let mut env = Env::default();
-        env.add_env_dir(dir.path(), Action::Override).expect("applied");
+        env.add_layer_env(dir.path()).expect("applied");
         assert_eq!(env, Env::default());
     }
 
@@ -421,10 +434,17 @@ mod tests {
         let dir = tree(&[("file", "x")]);
         let mut env = Env::default();
         for name in ["none", "file", "file/web"] {
-            env.add_env_dir(&dir.path().join(name), Action::Override).expect("fine");
-            env.add_platform_dir(&dir.path().join(name)).expect("fine");
+            env.add_layer_env(&dir.path().join(name)).expect("fine");
         }
+        env.add_platform_env(&dir.path().join("none")).expect("fine");
+        env.add_build_config_env(&dir.path().join("none")).expect("fine");
         assert_eq!(env, Env::default());
+        // A mount gone wrong: what the user or the operator set must not get lost without a word.
+        let file = dir.path().join("file");
+        for result in [env.add_platform_env(&file), env.add_build_config_env(&file)] {
+            let text = result.expect_err("not a directory").to_string();
+            assert!(text.ends_with(&format!("read directory {}: not a directory", file.display())), "{text}");
+        }
     }
 
     #[test]
@@ -434,7 +454,7 @@ mod tests {
         symlink("../real/value", dir.path().join("env/V")).expect("linked");
         symlink("env", dir.path().join("link")).expect("linked");
         let mut env = Env::default();
-        env.add_env_dir(&dir.path().join("link"), Action::Override).expect("applied");
+        env.add_layer_env(&dir.path().join("link")).expect("applied");
         assert_eq!(env, vars(&[("V", "x")]));
     }
 
@@ -459,7 +479,7 @@ mod tests {
             ("large", "larger than 4 MiB, too large for an environment variable"),
             ("nul", "it contains a NUL byte, which an environment variable cannot hold"),
         ] {
-            let error = Env::default().add_env_dir(&dir.path().join(name), Action::Override).expect_err(name);
+            let error = Env::default().add_layer_env(&dir.path().join(name)).expect_err(name);
             let text = error.to_string();
             assert!(text.contains(&format!("{}: {reason}", at(name).display())), "{text}");
         }
@@ -508,7 +528,7 @@ mod tests {
             ("A=B", ""),
         ]);
         let mut env = vars(&[("PATH", "/old"), ("HOME", "/root")]);
-        env.add_platform_dir(dir.path()).expect("applied");
+        env.add_platform_env(dir.path()).expect("applied");
         let expected = [("PATH", "/new:/old"), ("HOME", "/h\n"), ("CPATH", "/inc"), ("V.append", "x")];
         assert_eq!(env, vars(&expected));
     }

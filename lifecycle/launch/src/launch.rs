@@ -15,7 +15,7 @@ use platform_spec::exit;
 use platform_spec::name::ProcessType;
 use thiserror::Error;
 
-use crate::env::{Action, Env, EnvError, Stage};
+use crate::env::{Env, EnvError, Stage};
 use crate::exec_d::{self, ExecDError};
 use crate::file::{self, LoadError, PathContext, PathError};
 use crate::lookup::{self, LookupError};
@@ -186,12 +186,12 @@ fn add_layers(env: &mut Env, layers: &[Vec<PathBuf>], kind: Option<&ProcessType>
             env.add_root_dirs(layer, Stage::Launch)?;
         }
         for layer in of_buildpack {
-            env.add_env_dir(&layer.join("env"), Action::Override)?;
+            env.add_layer_env(&layer.join("env"))?;
             let at_launch = layer.join("env.launch");
-            if env.add_env_dir_if_there(&at_launch, Action::Override)?
+            if env.add_layer_env_if_there(&at_launch)?
                 && let Some(kind) = kind
             {
-                env.add_env_dir(&at_launch.join(kind.as_str()), Action::Override)?;
+                env.add_layer_env(&at_launch.join(kind.as_str()))?;
             }
         }
     }

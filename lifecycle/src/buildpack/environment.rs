@@ -1,13 +1,13 @@
 //! What a buildpack's executables find in their environment (buildpack.md, *Environment*).
 //!
 //! Three steps, of which the builder repeats the last two: what they [inherit] from the lifecycle, what the layers of
-//! earlier buildpacks do to it ([`Env::add_root_dirs`], [`Env::add_env_dir`]), and for each buildpack what the user and
+//! earlier buildpacks do to it ([`Env::add_root_dirs`], [`Env::add_layer_env`]), and for each buildpack what the user and
 //! the operator set ([`build_environment`]). Variables of the specification itself are set last by each phase.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use lifecycle_launch::env::{Action, Env, EnvError, is_list_variable};
+use lifecycle_launch::env::{Env, EnvError, is_list_variable};
 use platform_spec::api::BuildpackApi;
 use platform_spec::target::Target;
 
@@ -38,16 +38,14 @@ pub fn inherit(own: &Env) -> Env {
 pub fn build_environment(
     base: &Env,
     platform_dir: &Path,
-    build_config_dir: Option<&Path>,
+    build_config_dir: &Path,
     clear_env: bool,
 ) -> Result<Env, EnvError> {
     let mut env = base.clone();
     if !clear_env {
-        env.add_platform_dir(&platform_dir.join("env"))?;
+        env.add_platform_env(&platform_dir.join("env"))?;
     }
-    if let Some(dir) = build_config_dir {
-        env.add_env_dir(&dir.join("env"), Action::Default)?;
-    }
+    env.add_build_config_env(&build_config_dir.join("env"))?;
     Ok(env)
 }
 
@@ -122,7 +120,7 @@ mod tests {
             (false, false, &["PATH=/user/bin:/bin", "HOME=/h", "BP_X.append=raw\n", "SHARED=user"]),
         ];
         for (clear_env, configured, expected) in cases {
-            let config = configured.then_some(config.as_path());
+            let config = if configured { config.as_path() } else { Path::new("/none") };
             let env = build_environment(&base, &platform, config, clear_env).expect("read");
             assert_eq!(shown(&env), expected, "clear-env {clear_env}, build config {configured}");
         }
@@ -133,10 +131,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("env")).expect("made");
         symlink("nowhere", dir.path().join("env/VAR")).expect("linked");
-        let error =
-            build_environment(&Env::default(), dir.path(), None, false).expect_err("nothing to read").to_string();
+        let error = build_environment(&Env::default(), dir.path(), Path::new("/none"), false)
+            .expect_err("nothing to read")
+            .to_string();
         assert!(error.contains(&dir.path().join("env/VAR").display().to_string()), "{error}");
-        build_environment(&Env::default(), dir.path(), None, true).expect("not looked at");
+        build_environment(&Env::default(), dir.path(), Path::new("/none"), true).expect("not looked at");
     }
 
     #[test]

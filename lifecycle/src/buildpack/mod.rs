@@ -11,7 +11,8 @@ pub mod process;
 mod target;
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -114,9 +115,12 @@ impl Module {
             ErrorKind::NotFound if !app_dir.is_dir() => {
                 io::Error::other(format!("the app directory {} is not there", app_dir.display()))
             }
-            ErrorKind::NotFound if path.exists() => {
-                io::Error::other("it is there, but the interpreter that its first line names is not")
-            }
+            ErrorKind::NotFound if path.exists() => io::Error::other(match interpreter(&path) {
+                Some(missing) if !missing.exists() => {
+                    format!("it is there, but {}, which its first line names, is not", missing.display())
+                }
+                _ => "it is there, but the dynamic loader that it names is not".to_owned(),
+            }),
             _ => error,
         };
         PathError { operation: "run", path, source }
@@ -132,6 +136,15 @@ impl Module {
     pub fn supports_exec_env(&self, exec_env: &str) -> bool {
         !self.api.has_exec_env() || exec_env.is_empty() || includes_exec_env(&self.exec_env, exec_env)
     }
+}
+
+/// The interpreter that a script's first line names.
+fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut start = Vec::new();
+    std::fs::File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let name = line.trim_ascii().split(|byte| byte.is_ascii_whitespace()).next()?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(name)))
 }
 
 impl fmt::Display for Module {

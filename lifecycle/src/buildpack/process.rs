@@ -4,14 +4,17 @@
 //! The pipe is made here, after privileges were dropped, so that it belongs to the user who runs the executable: a
 //! child may open `/dev/stderr`, which it cannot on a pipe that root made.
 
+use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::file::PathError;
 
 /// After the executable has ended and what it left in the pipe was read, that much silence is the end, although somebody
 /// still holds the pipe. It lets `exec > >(tee build.log)`, which a shell does not wait for, finish its last lines.
@@ -48,7 +51,7 @@ pub(crate) fn run_with(
 ) -> io::Result<Ended> {
     keep_descriptors();
     let (mut pipe, writer) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    command.stdin(nothing()?).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
     // Our copies of the writing end, without which the pipe would never end.
     drop(command);
@@ -72,6 +75,15 @@ pub(crate) fn run_with(
         }
     })
 }
+
+/// An input that is at its end. Opened here, since an error to open it within the start of a command could not be told from
+/// one of the command itself.
+fn nothing() -> io::Result<File> {
+    File::open(NOTHING)
+        .map_err(|error| io::Error::other(PathError { operation: "open", path: NOTHING.into(), source: error }))
+}
+
+const NOTHING: &str = "/dev/null";
 
 /// Marks every descriptor but the standard ones close-on-exec. Ours are; those that we inherited need not be, and what
 /// our own caller holds is not the executable's.

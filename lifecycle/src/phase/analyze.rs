@@ -151,6 +151,7 @@ impl PhaseError for AnalyzeError {
 
 /// Runs the phase. What it returns is `analyzed.toml`.
 pub fn run(inputs: &Inputs, stores: Stores<'_>) -> Result<Analyzed, AnalyzeError> {
+    let _timer = super::Timer::start("Analyzer");
     let output = Reference::parse(&inputs.image)?;
     let chosen = inputs.run_image.choose(&output, &inputs.target, stores.images)?;
     check_access(inputs, &chosen, stores)?;

@@ -7,6 +7,9 @@ pub mod export;
 pub mod files;
 pub mod generate;
 pub mod restore;
+mod timer;
+
+pub use timer::Timer;
 
 /// An error that ends a phase. The exit status comes from one exhaustive match in each implementation.
 pub trait PhaseError: std::error::Error + Send + Sync + 'static {

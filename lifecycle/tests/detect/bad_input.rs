@@ -110,7 +110,7 @@ fn executables_that_cannot_be_run() {
     for (name, reason) in [
         ("missing", "no such file or directory"),
         ("mode", "permission denied"),
-        ("interpreter", "it is there, but the interpreter that its first line names is not"),
+        ("interpreter", "it is there, but /no/such/shell, which its first line names, is not"),
         ("directory", "permission denied"),
     ] {
         assert_eq!(world.order(name).fail().0, 21, "{name}");

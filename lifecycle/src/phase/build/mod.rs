@@ -18,7 +18,7 @@ mod sbom;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use lifecycle_launch::env::{Action, Env, EnvError, Stage};
+use lifecycle_launch::env::{Env, EnvError, Stage};
 use platform_spec::api::{BuildpackApi, BuildpackApiError, PlatformApi};
 use platform_spec::buildpack_plan::BuildpackPlan;
 use platform_spec::exit;
@@ -144,6 +144,7 @@ fn describe(status: ExitStatus) -> String {
 
 /// Runs the phase. What buildpacks print goes to `output` as it comes.
 pub fn run(inputs: &Inputs, output: Output) -> Result<Metadata, BuildError> {
+    let _timer = super::Timer::start("Builder");
     for element in &inputs.group.group {
         BuildpackApi::parse(&element.api, &format!("buildpack '{}'", element.full_name()))?;
     }
@@ -201,8 +202,8 @@ fn build_all(
 /// What a build layer does to the environment of later buildpacks.
 fn add_layer(environment: &mut Env, layer: &Path) -> Result<(), EnvError> {
     environment.add_root_dirs(layer, Stage::Build)?;
-    environment.add_env_dir(&layer.join("env"), Action::Override)?;
-    environment.add_env_dir(&layer.join("env.build"), Action::Override)
+    environment.add_layer_env(&layer.join("env"))?;
+    environment.add_layer_env(&layer.join("env.build"))
 }
 
 fn run_one(
@@ -217,7 +218,7 @@ fn run_one(
     let plan = PlanFile::create(&platform_spec::text::to_toml(plan))?;
     log::debug!("Preparing paths");
     let Inputs { platform_dir, build_config_dir, .. } = inputs;
-    let environment = build_environment(environment, platform_dir, Some(build_config_dir), module.clear_env)?;
+    let environment = build_environment(environment, platform_dir, build_config_dir, module.clear_env)?;
     let mut command = module.command("build", &inputs.app_dir, &environment);
     command.args([own_layers_dir, platform_dir, plan.path()]);
     if module.api.has_path_variables() {

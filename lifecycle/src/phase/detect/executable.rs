@@ -127,7 +127,7 @@ fn run(module: &Module, setting: &Setting, output: &mut Vec<u8>) -> Result<Outco
 
 fn command(module: &Module, setting: &Setting, plan: &PlanFile) -> Result<Command, EnvError> {
     let Setting { app_dir, platform_dir, build_config_dir, environment, target, exec_env } = *setting;
-    let environment = build_environment(environment, platform_dir, Some(build_config_dir), module.clear_env)?;
+    let environment = build_environment(environment, platform_dir, build_config_dir, module.clear_env)?;
     let mut command = module.command("detect", app_dir, &environment);
     command.arg(platform_dir).arg(plan.path());
     if module.api.has_path_variables() {

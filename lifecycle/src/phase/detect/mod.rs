@@ -190,6 +190,7 @@ impl PhaseError for DetectError {
 /// Detects. What there is to tell at the end is printed to `output` as it is: it has lines of our own and what `bin/detect`
 /// printed.
 pub fn run(inputs: &Inputs, output: &mut dyn Write) -> Result<Detected, DetectError> {
+    let _timer = super::Timer::start("Detector");
     let analyzed = analyzed(&inputs.analyzed_path).map_err(InitializeError::Analyzed)?;
     let Order { order, order_extensions } = file::load(&inputs.order_path).map_err(InitializeError::Order)?;
     let order = if inputs.platform_api.has_system_buildpacks() { with_system(order, system(inputs)?) } else { order };

@@ -37,7 +37,7 @@ use lifecycle_launch::console::chain;
 
 use self::gather::{Gathered, Part};
 use self::pack::Packer;
-use super::PhaseError;
+use super::{PhaseError, Timer};
 
 /// All that export may know.
 #[derive(Clone, Debug)]
@@ -323,6 +323,7 @@ pub fn run(
     cache: Option<Cache<'_>>,
     pipeline: &Pipeline,
 ) -> Result<Report, ExportError> {
+    let timer = Timer::start("Exporter");
     let bases = open_bases(inputs, store)?;
     let metadata: Metadata = crate::file::load_hostile(&inputs.layers_dir.join("config/metadata.toml"))?;
     let entrypoint = config::entrypoint(&metadata, inputs.default_process_type.as_deref())?;
@@ -347,9 +348,15 @@ pub fn run(
     let mut made = packer.run(&gathered.parts, now)?;
     let image = config::assemble(inputs, &bases, &metadata, &entrypoint, &gathered, &made)?;
     let name = &inputs.output;
-    info!("Saving {}...", store.shown_name(name));
+    let saving = format!("Saving {}...", store.shown_name(name));
+    let saved = Timer::start(saving.clone());
+    info!("{saving}");
     let pushed = push.finish(&image).map_err(|cause| ExportError::Save { name: name.clone(), cause })?;
     let report = report(inputs, &gathered, pushed)?;
+    drop(saved);
+    drop(timer);
+
+    let _timer = both.is_some().then(|| Timer::start("Cache"));
 
     if both.is_some() {
         let packer = Packer { pipeline, previous, push: None, cache: both };

@@ -142,6 +142,7 @@ pub fn run(inputs: &Inputs, detected: Detected, output: &mut dyn Write) -> Resul
     if detected.group.group_extensions.is_empty() {
         return Ok(detected);
     }
+    let _timer = super::Timer::start("Generator");
     let known: Option<Run> = file::load_if_there(&inputs.run_path).map_err(GenerateError::Initialize)?;
     if known.is_none() {
         info!("No run metadata found at path {:?}", inputs.run_path);
@@ -200,9 +201,8 @@ impl Setting<'_> {
     ) -> Result<(), GenerateError> {
         let Inputs { app_dir, platform_dir, build_config_dir, exec_env, .. } = self.inputs;
         let plan = PlanFile::create(&to_toml(provided))?;
-        let environment =
-            build_environment(&self.environment, platform_dir, Some(build_config_dir), extension.clear_env)
-                .map_err(|error| GenerateError::Environment(extension.to_string(), error))?;
+        let environment = build_environment(&self.environment, platform_dir, build_config_dir, extension.clear_env)
+            .map_err(|error| GenerateError::Environment(extension.to_string(), error))?;
         let mut command = extension.command("generate", app_dir, &environment);
         command.arg(directory).arg(platform_dir).arg(plan.path());
         command

@@ -86,6 +86,7 @@ impl PhaseError for RestoreError {
 
 /// Restores what can be restored.
 pub fn run(inputs: &Inputs, cache: Option<&Cache<'_>>, pipeline: &Pipeline) -> Result<(), RestoreError> {
+    let _timer = super::Timer::start("Restorer");
     remove_leftovers(&inputs.layers_dir).map_err(|source| PathError {
         operation: "remove leftovers in",
         path: inputs.layers_dir.clone(),
