@@ -123,11 +123,6 @@ pub fn inspect(registry: &Registry, reference: &str) -> Inspected {
     inspect_with(&registry.skopeo_flags(""), &format!("docker://{reference}"))
 }
 
-/// Reads an image in an OCI layout.
-pub fn inspect_layout(layout: &Path) -> Inspected {
-    inspect_with(&[], &format!("oci:{}", layout.display()))
-}
-
 fn inspect_with(flags: &[String], image: &str) -> Inspected {
     let ask = |what: &[&str]| Tool::new("skopeo").arg_list("inspect", flags, what, image);
     let json = |text: String| serde_json::from_str(&text).unwrap_or_else(|error| panic!("{image}: {error}: {text}"));

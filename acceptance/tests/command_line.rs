@@ -69,6 +69,22 @@ fn a_line_that_cannot_be_read_is_answered_with_the_usage() {
     phase("analyzer").arg("-uid=root").run().ends_with(2).says("-uid");
 }
 
+/// What is not there must not look as if it were: an export without a daemon goes to a registry.
+#[test]
+fn a_daemon_is_refused_before_anything_is_written_or_sent() {
+    for executable in ["analyzer", "restorer", "exporter", "creator"] {
+        for by_flag in [true, false] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let phase = phase(executable).arg(format!("-layers={}", dir.path().display()));
+            let phase = if by_flag { phase.arg("-daemon") } else { phase.env("CNB_USE_DAEMON", "true") };
+            // Port 1: to send anything would be another error.
+            let phase = if executable == "restorer" { phase } else { phase.arg("localhost:1/app") };
+            phase.run().ends_with(3).says("daemon");
+            assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0, "{executable}");
+        }
+    }
+}
+
 #[test]
 fn flags_exist_from_their_platform_api_on() {
     for (executable, flag, from) in [

@@ -76,6 +76,27 @@ fn only_the_phases_that_move_images_are_connected() {
     }
 }
 
+/// `disallowed-types` sees no functions: where crates for system calls have some that open sockets, they are not there.
+#[test]
+fn no_crate_for_system_calls_opens_sockets() {
+    let features = |package: &str| {
+        let edges = ["--edges", "normal,features", "--prefix", "none", "--no-dedupe", "--format", "{p} {f}"];
+        let text = cargo(&[&["tree", "--locked", "--package", package][..], &edges].concat());
+        let is_one = |line: &&str| line.starts_with("nix v") || line.starts_with("rustix v");
+        let mut all: Vec<String> = text.lines().filter(is_one).map(str::to_owned).collect();
+        all.sort();
+        all.dedup();
+        all
+    };
+    for package in ["detector", "builder", "launcher", "lifecycle-dispatch"] {
+        let lines = features(package);
+        assert!(lines.iter().any(|line| line.starts_with("nix v")), "{package}: {lines:?}");
+        let words = |line: &str| line.split([' ', ',']).any(|word| ["socket", "net"].contains(&word));
+        let found: Vec<_> = lines.iter().filter(|line| words(line)).collect();
+        assert!(found.is_empty(), "{package}: {found:?}");
+    }
+}
+
 #[test]
 fn a_connected_crate_would_be_found() {
     for package in ["analyzer", "restorer", "exporter", "creator"] {

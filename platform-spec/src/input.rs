@@ -398,8 +398,6 @@ pub mod default {
     pub const EXTENSIONS: &str = "/cnb/extensions";
     pub const GENERATED: &str = "<layers>/generated";
     pub const GROUP: &str = "<layers>/group.toml";
-    /// Where the extender keeps base images; the restorer writes there, and so makes it the user's.
-    pub const KANIKO: &str = "/kaniko";
     pub const LAUNCHER: &str = "/cnb/lifecycle/launcher";
     pub const LAUNCHER_SBOM: &str = "/cnb/lifecycle";
     pub const LAYERS: &str = "/layers";

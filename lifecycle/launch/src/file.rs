@@ -181,7 +181,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (fifo, socket) = (dir.path().join("fifo"), dir.path().join("socket"));
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("made");
-        let _socket = std::os::unix::net::UnixDatagram::bind(&socket).expect("bound");
+        nix::sys::stat::mknod(&socket, nix::sys::stat::SFlag::S_IFSOCK, nix::sys::stat::Mode::S_IRWXU, 0)
+            .expect("a socket");
         for path in [fifo.as_path(), &socket, Path::new("/dev/null"), dir.path()] {
             let error = load_hostile::<toml::Table>(path).expect_err("refused").to_string();
             assert_eq!(error, format!("read {}: not a regular file", path.display()));

@@ -137,11 +137,6 @@ impl Config {
         self.text("variant")
     }
 
-    /// Version of the operating system (Windows); empty if it is not stated.
-    pub fn os_version(&self) -> &str {
-        self.text("os.version")
-    }
-
     /// When it was made, RFC 3339; empty if it is not stated.
     pub fn created(&self) -> &str {
         self.text("created")

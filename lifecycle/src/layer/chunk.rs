@@ -253,7 +253,10 @@ mod tests {
                 let name = file.as_os_str().as_encoded_bytes();
                 rustix::fs::mknodat(CWD, name, rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
             },
-            |file| drop(std::os::unix::net::UnixDatagram::bind(file).expect("a socket")),
+            |file| {
+                nix::sys::stat::mknod(file, nix::sys::stat::SFlag::S_IFSOCK, nix::sys::stat::Mode::S_IRWXU, 0)
+                    .expect("a socket")
+            },
             |file| symlink("file2", file).expect("linked"),
         ];
         for change in cases {

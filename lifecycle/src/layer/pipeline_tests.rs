@@ -23,7 +23,8 @@ impl Sample {
         fs::write(layer.join("large"), large).expect("written");
         fs::write(layer.join(OsStr::from_bytes(b"\xff\xfe")), "not UTF-8").expect("written");
         symlink("/etc/shadow", layer.join("link")).expect("linked");
-        drop(std::os::unix::net::UnixDatagram::bind(layer.join("socket")).expect("a socket"));
+        nix::sys::stat::mknod(&layer.join("socket"), nix::sys::stat::SFlag::S_IFSOCK, nix::sys::stat::Mode::S_IRWXU, 0)
+            .expect("a socket");
         let fifo = layer.join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a fifo");
         fs::hard_link(layer.join("large"), layer.join("hard")).expect("linked");
