@@ -129,8 +129,10 @@ impl Content {
         let name = name.to_owned();
         match self.refusals.iter().find(refuses).map(|refusal| &refusal.answer) {
             None | Some(Answer::NoHead) => Ok(()),
-            Some(Answer::Unauthorized(told)) => Err(StoreError::Unauthorized { name, told: told.clone() }),
-            Some(Answer::Forbidden) => Err(StoreError::Forbidden { name, told: None }),
+            Some(Answer::Unauthorized(told)) => {
+                Err(StoreError::Unauthorized { name, request: Box::default(), told: told.clone() })
+            }
+            Some(Answer::Forbidden) => Err(StoreError::Forbidden { name, request: Box::default(), told: None }),
             Some(Answer::Broken) => {
                 Err(StoreError::Failed { action: format!("look up {name}"), cause: "connection reset by peer".into() })
             }

@@ -97,18 +97,22 @@ pub enum StoreError {
     },
     /// The store asks for credentials that we lack or that it refuses (401). `told` is its error text:
     /// with one, a previous image or a cache image counts as absent.
-    #[error("{name}: unauthorized{}", .told.as_deref().map(|told| format!(": {told}")).unwrap_or_default())]
+    #[error("{name}: unauthorized{}", describe_refusal(request, told))]
     Unauthorized {
         /// The name as given.
         name: String,
+        /// What was refused: method, URL and status; empty if that is not known.
+        request: Box<str>,
         /// The registry's own error text, if its answer had one.
         told: Option<String>,
     },
     /// The store knows us and refuses (403).
-    #[error("{name}: access denied{}", .told.as_deref().map(|told| format!(": {told}")).unwrap_or_default())]
+    #[error("{name}: access denied{}", describe_refusal(request, told))]
     Forbidden {
         /// The name as given.
         name: String,
+        /// What was refused: method, URL and status; empty if that is not known.
+        request: Box<str>,
         /// The registry's own error text, if its answer had one.
         told: Option<String>,
     },
@@ -147,6 +151,15 @@ pub enum StoreError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+fn describe_refusal(request: &str, told: &Option<String>) -> String {
+    [Some(request), told.as_deref()]
+        .into_iter()
+        .flatten()
+        .filter(|text| !text.is_empty())
+        .map(|text| format!(": {text}"))
+        .collect()
 }
 
 fn describe_children(available: &[String]) -> String {

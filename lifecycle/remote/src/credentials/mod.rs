@@ -109,7 +109,13 @@ impl Keychain {
                     vacant.insert(credential);
                 }
                 Ok(None) => log::debug!("credential helper {helper} knows nothing of {registry}"),
-                Err(error) => log::warn!("no credentials for {registry}: {error}"),
+                Err(error) => {
+                    let reason = lifecycle_launch::console::chain(&error);
+                    // What else the file has for it is still used.
+                    let other =
+                        if config.entries.contains_key(&registry) { "; the config's own entry is used" } else { "" };
+                    log::warn!("no credentials for {registry} from its credential helper: {reason}{other}");
+                }
             }
         }
     }

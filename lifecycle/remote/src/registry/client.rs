@@ -219,7 +219,7 @@ impl Client {
                 Err(error) => error,
             };
             let made = attempts.made();
-            log::debug!("{method} {url}: {}", super::error::chain(&failed));
+            log::debug!("{method} {url}: {}", lifecycle_launch::console::chain(&failed));
             if request.once || !attempts.again_after_error(&failed) {
                 return Err(CallError::NoAnswer { method: method.clone(), attempts: made, cause: failed });
             }

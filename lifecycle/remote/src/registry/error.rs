@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lifecycle::image::{Reference, StoreError};
+use lifecycle_launch::console::chain;
 use serde::Deserialize;
 use thiserror::Error;
 use ureq::http::Method;
@@ -69,17 +70,6 @@ fn describe(told: Option<&str>) -> String {
     told.map(|told| format!(": {told}")).unwrap_or_default()
 }
 
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
 impl CallError {
     /// The status that was answered.
     pub(super) fn status(&self) -> Option<u16> {
@@ -110,8 +100,13 @@ impl CallError {
     pub(super) fn into_store(self, name: &str, action: &str) -> StoreError {
         let name = name.to_owned();
         match self {
-            Self::Status { status: 401, told, .. } => StoreError::Unauthorized { name, told },
-            Self::Status { status: 403, told, .. } => StoreError::Forbidden { name, told },
+            Self::Status { method, url, status: status @ (401 | 403), told, .. } => {
+                let request = format!("{method} {url}: status {status}").into();
+                match status {
+                    401 => StoreError::Unauthorized { name, request, told },
+                    _ => StoreError::Forbidden { name, request, told },
+                }
+            }
             cause => StoreError::Failed { action: format!("{action} {name}"), cause: Box::new(cause) },
         }
     }
@@ -200,6 +195,8 @@ mod tests {
             retry_after: None,
         };
         assert!(matches!(error(401).into_store("n", "a"), StoreError::Unauthorized { told: Some(_), .. }));
+        assert_eq!(error(401).into_store("n", "a").to_string(), "n: unauthorized: GET http://reg/v2/: status 401: T");
+        assert_eq!(error(403).into_store("n", "a").to_string(), "n: access denied: GET http://reg/v2/: status 403: T");
         assert!(matches!(error(403).into_store_for_image("n", "a"), StoreError::Forbidden { .. }));
         assert!(matches!(error(404).into_store_for_image("n", "a"), StoreError::NotFound { .. }));
         for status in [400, 404, 429, 500, 502] {

@@ -292,15 +292,20 @@ fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Name { name, reason } => StoreError::Name { name: name.clone(), reason: reason.clone() },
         StoreError::NotFound { name } => StoreError::NotFound { name: name.clone() },
-        StoreError::Unauthorized { name, told } => StoreError::Unauthorized { name: name.clone(), told: told.clone() },
-        StoreError::Forbidden { name, told } => StoreError::Forbidden { name: name.clone(), told: told.clone() },
+        StoreError::Unauthorized { name, request, told } => {
+            StoreError::Unauthorized { name: name.clone(), request: request.clone(), told: told.clone() }
+        }
+        StoreError::Forbidden { name, request, told } => {
+            StoreError::Forbidden { name: name.clone(), request: request.clone(), told: told.clone() }
+        }
         StoreError::NoChild { name, wanted, available } => {
             StoreError::NoChild { name: name.clone(), wanted: wanted.clone(), available: available.clone() }
         }
         StoreError::Corrupt { name, reason } => StoreError::Corrupt { name: name.clone(), reason: reason.clone() },
         StoreError::BlobNotFound { name, digest } => StoreError::BlobNotFound { name: name.clone(), digest: *digest },
-        StoreError::Failed { action, cause } => {
-            StoreError::Failed { action: action.clone(), cause: super::error::chain(cause.as_ref()).into() }
-        }
+        StoreError::Failed { action, cause } => StoreError::Failed {
+            action: action.clone(),
+            cause: lifecycle_launch::console::chain(cause.as_ref()).into(),
+        },
     }
 }

@@ -111,7 +111,7 @@ impl Upload<'_> {
             };
             // Mounting did not work; no need to try again.
             mount = None;
-            log::debug!("blob {}: {}", blob.digest, super::error::chain(&error));
+            log::debug!("blob {}: {}", blob.digest, lifecycle_launch::console::chain(&error));
             if !is_worth_another_upload(&error, from) || !attempts.again(error.retry_after()) {
                 return Err(error);
             }
@@ -134,7 +134,7 @@ impl Upload<'_> {
                 Ok(answer) if answer.status == 201 => return Ok(Begun::Mounted),
                 Ok(answer) => return location(&answer, Method::POST).map(Begun::At),
                 // It may be the mount that is refused, or the token for both: what follows will tell.
-                Err(error) => log::debug!("mount {digest} from {source}: {}", super::error::chain(&error)),
+                Err(error) => log::debug!("mount {digest} from {source}: {}", lifecycle_launch::console::chain(&error)),
             }
         }
         let request = self.client.request(Method::POST, Target::Path(plain), &own, &[202]);
@@ -199,7 +199,7 @@ impl Upload<'_> {
         };
         // Not every registry lets uploads be cancelled; it forgets them after a while.
         if let Err(error) = self.client.call(&request, ANSWER_LIMIT) {
-            log::debug!("cancel upload: {}", super::error::chain(&error));
+            log::debug!("cancel upload: {}", lifecycle_launch::console::chain(&error));
         }
         Ok(())
     }

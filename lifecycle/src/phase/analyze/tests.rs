@@ -244,13 +244,17 @@ fn a_previous_image_that_counts_as_absent() {
     setup.inputs.previous_image = "private.io/app".to_owned();
 
     // 401 with an error text, between the check and the read.
-    let told = StoreError::Unauthorized { name: "x".to_owned(), told: Some("who are you".to_owned()) };
+    let told = StoreError::Unauthorized {
+        name: "x".to_owned(),
+        request: Box::default(),
+        told: Some("who are you".to_owned()),
+    };
     let (used, log) = captured(|| use_previous("private.io/app", Err(told), &setup.store));
     assert!(used.expect("absent").is_none());
     assert_eq!(log, ["warn: Not using image \"private.io/app\": x: unauthorized: who are you"]);
     for error in [
-        StoreError::Unauthorized { name: "x".to_owned(), told: None },
-        StoreError::Forbidden { name: "x".to_owned(), told: Some("no".to_owned()) },
+        StoreError::Unauthorized { name: "x".to_owned(), request: Box::default(), told: None },
+        StoreError::Forbidden { name: "x".to_owned(), request: Box::default(), told: Some("no".to_owned()) },
     ] {
         let error = use_previous("private.io/app", Err(error), &setup.store).expect_err("not absent");
         assert!(chain(&error).starts_with("get previous image: x: "), "{}", chain(&error));

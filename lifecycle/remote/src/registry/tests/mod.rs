@@ -21,15 +21,24 @@ use crate::proxy::Proxies;
 use crate::tls::Roots;
 use crate::transport::{Timeouts, Transport};
 
-/// A store with short limits and these variables.
+/// A store that is patient with the machine, with these variables.
 fn store_with(variables: &[(&str, &str)], insecure: &[&str]) -> RegistryStore {
+    store_that_waits(Duration::from_secs(20), variables, insecure)
+}
+
+/// One that soon gives up a registry that is silent, for tests in which one is.
+fn impatient() -> RegistryStore {
+    store_that_waits(Duration::from_millis(250), &[], &[])
+}
+
+fn store_that_waits(silence: Duration, variables: &[(&str, &str)], insecure: &[&str]) -> RegistryStore {
     let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let timeouts = Timeouts {
-        connect: Duration::from_secs(2),
-        idle: Duration::from_millis(250),
-        commit: Duration::from_millis(250),
-        total: Duration::from_secs(5),
-        blob: Duration::from_secs(5),
+        connect: Duration::from_secs(20),
+        idle: silence,
+        commit: silence,
+        total: 20 * silence,
+        blob: 20 * silence,
         expect: Duration::from_millis(200),
         ..Timeouts::default()
     };
@@ -74,5 +83,5 @@ fn noise(size: usize) -> Vec<u8> {
 }
 
 fn chain(error: &StoreError) -> String {
-    super::error::chain(error)
+    lifecycle_launch::console::chain(error)
 }

@@ -6,7 +6,7 @@ use lifecycle::digest::Digest;
 use lifecycle::image::{Draft, Format, Image, Layer, Pushed, Reference, Source, Store, StoreError};
 
 use super::fake::{Fake, Fault, refuse};
-use super::{chain, image, layer, noise, platform, store};
+use super::{chain, image, impatient, layer, noise, platform, store};
 
 const UPLOADS: &str = "/blobs/uploads/";
 
@@ -63,7 +63,7 @@ fn passing_faults_are_lived_through() {
             let what = format!("{method} {part}, fault {at}");
             let fake = Fake::start();
             fake.fail(method, part, fault.clone());
-            assert_pushed(push(&store(), &format!("{}/app:1", fake.address), &[], &image), &what);
+            assert_pushed(push(&impatient(), &format!("{}/app:1", fake.address), &[], &image), &what);
             assert_whole(&fake, "app", "1", &image, &what);
             assert!(fake.state().script.is_empty(), "{what}: the fault was met");
         }
@@ -117,7 +117,7 @@ fn a_registry_that_dies_in_the_middle() {
                 fake.fail(method, part, fault.clone());
             }
             let began = Instant::now();
-            let result = push(&store(), &format!("{}/app:1", fake.address), &[], &image);
+            let result = push(&impatient(), &format!("{}/app:1", fake.address), &[], &image);
             let error = match result {
                 Err(error) => error,
                 Ok(mut pushed) => pushed.names.remove(0).1.expect_err("it died"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lifecycle::image::{Store, StoreError};
 
 use super::fake::{Auth, Fake};
-use super::{chain, platform, store, store_with};
+use super::{chain, impatient, platform, store, store_with};
 
 /// A port of this machine where nobody listens, and nobody can while this lives: a connection's own end has it.
 struct ClosedPort {
@@ -47,7 +47,7 @@ fn a_silent_registry_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let name = format!("{}/app", listener.local_addr().expect("an address"));
     let began = Instant::now();
-    let error = store().check_read(&name).expect_err("silent");
+    let error = impatient().check_read(&name).expect_err("silent");
     assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
     assert!(chain(&error).contains("timeout"), "{}", chain(&error));
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
