@@ -1,4 +1,12 @@
 //! Exit codes (platform.md, *Lifecycle Errors*). One table for all Platform API versions.
+//!
+//! ```
+//! use platform_spec::exit;
+//!
+//! // "`20`: All buildpacks groups have failed to detect w/o error", and what the builder's own codes are.
+//! assert_eq!(exit::DETECT_FAILED, 20);
+//! assert!((50..60).contains(&exit::BUILDPACK_BUILD_FAILED) && (50..60).contains(&exit::BUILD_ERROR));
+//! ```
 
 /// Success.
 pub const SUCCESS: u8 = 0;

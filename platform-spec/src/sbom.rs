@@ -1,4 +1,14 @@
 //! Software Bill of Materials files (buildpack.md, *Software-Bill-of-Materials*).
+//!
+//! ```
+//! use platform_spec::sbom::SbomFormat;
+//!
+//! // Of a buildpack that declares it in `sbom-formats`, `<layers>/launch.sbom.cdx.json` is one.
+//! let format = SbomFormat::CycloneDx;
+//! assert!(format.is_declared(&["application/vnd.cyclonedx+json".to_owned()]));
+//! assert!(!format.is_declared(&["application/spdx+json".to_owned()]));
+//! assert_eq!(format!("launch.{}", format.file_name()), "launch.sbom.cdx.json");
+//! ```
 
 use std::fmt;
 
