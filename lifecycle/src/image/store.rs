@@ -15,8 +15,7 @@ pub trait Store: Send + Sync {
     fn open(&self, name: &str, target: &Target) -> Result<Image, StoreError>;
 
     /// Whether a layer's blob is still where its source says, without reading it. A previous image of which a layer
-    /// is gone counts as corrupt. [`StoreError::Failed`] says nothing of the blob: it may be that only this question
-    /// cannot be asked.
+    /// is gone counts as corrupt.
     fn has_blob(&self, layer: &Layer) -> Result<bool, StoreError>;
 
     /// The bytes of a layer's blob as stored (perhaps compressed), size and digest checked before the end is reported.

@@ -257,19 +257,6 @@ fn use_previous(
     }
 }
 
-/// Whether a blob is in its store. A store that fails when it is asked that (some registries know no `HEAD`) shows it by
-/// beginning to give the blob.
-fn is_there(layer: &Layer, images: &dyn Store) -> Result<bool, StoreError> {
-    match images.has_blob(layer) {
-        Err(StoreError::Failed { .. }) => match images.read_blob(layer) {
-            Ok(_) => Ok(true),
-            Err(StoreError::BlobNotFound { .. }) => Ok(false),
-            Err(error) => Err(error),
-        },
-        answered => answered,
-    }
-}
-
 /// The first layer whose blob has gone from its store. One that its store never had (a layout without its base image's
 /// blobs) is not missed.
 fn missing_blob(image: &Image, images: &dyn Store) -> Result<Option<Digest>, StoreError> {
@@ -278,7 +265,7 @@ fn missing_blob(image: &Image, images: &dyn Store) -> Result<Option<Digest>, Sto
     let expected: Vec<&Layer> = image.layers.iter().filter(|layer| !matches!(layer.source, Source::Absent)).collect();
     for some in expected.chunks(AT_ONCE) {
         let found: Vec<_> = thread::scope(|scope| {
-            let asked: Vec<_> = some.iter().map(|layer| scope.spawn(|| is_there(layer, images))).collect();
+            let asked: Vec<_> = some.iter().map(|layer| scope.spawn(|| images.has_blob(layer))).collect();
             asked
                 .into_iter()
                 .map(|asked| asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

@@ -36,12 +36,21 @@ pub(super) fn path(repository: &str, digest: &Digest) -> String {
 
 /// Whether a repository has a blob.
 pub(super) fn is_there(client: &Client, repository: &str, scopes: &Scopes, digest: &Digest) -> Result<bool, CallError> {
-    let request = client.request(Method::HEAD, Target::Path(path(repository, digest)), scopes, &[200]);
-    match client.call(&request, 0) {
-        Ok(_) => Ok(true),
-        Err(error) if error.status() == Some(404) => Ok(false),
+    let ask = |method| client.request(method, Target::Path(path(repository, digest)), scopes, &[200]);
+    let answer = match client.call(&ask(Method::HEAD), 0).map(drop) {
         // A store to which the registry has sent us and that answers GET only: the registry knows the blob.
-        Err(CallError::Status { url, .. }) if host_and_port(&client.registry).0 != url.host() => Ok(true),
+        Err(CallError::Status { status, url, .. })
+            if status != 404 && host_and_port(&client.registry).0 != url.host() =>
+        {
+            Ok(())
+        }
+        // A registry that knows no HEAD shows it by beginning to give the blob.
+        Err(CallError::Status { status: 405 | 501, .. }) => client.stream(&ask(Method::GET)).map(drop),
+        answer => answer,
+    };
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if error.status() == Some(404) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -171,6 +171,30 @@ fn blobs_that_are_not_what_they_should_be() {
 }
 
 #[test]
+fn a_registry_without_head_shows_a_blob_by_beginning_to_give_it() {
+    let (fake, name, image) = with_app(b"layer");
+    let store = store();
+    let layer = &store.open(&name, &platform("amd64")).expect("opened").layers[0];
+    let part = format!("/blobs/{}", image.manifest.layers[0].digest);
+    let asked = |status| {
+        fake.state().script.clear();
+        for _ in 0..10 {
+            fake.fail("HEAD", &part, Fault::Answer(status, vec![], String::new()));
+        }
+        store.has_blob(layer)
+    };
+    for status in [405, 501] {
+        assert!(asked(status).expect("shown"), "{status}");
+    }
+    assert!(matches!(asked(403), Err(StoreError::Forbidden { .. })));
+    assert!(matches!(asked(500), Err(StoreError::Failed { .. })));
+    fake.state().blobs.remove(&("app".to_owned(), image.manifest.layers[0].digest.to_string()));
+    for status in [405, 501] {
+        assert!(!asked(status).expect("shown"), "{status}");
+    }
+}
+
+#[test]
 fn an_empty_blob() {
     let fake = Fake::start();
     let digest = fake.put_blob("app", b"");
