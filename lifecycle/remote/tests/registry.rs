@@ -12,6 +12,7 @@ use lifecycle::digest::Digest;
 use lifecycle::image::contract::{self, Subject};
 use lifecycle::image::{Draft, Image, Layer, Store, StoreError};
 use lifecycle::layer::Spool;
+use lifecycle_launch::console::chain;
 use lifecycle_remote::{AccessInputs, acquire_with, open};
 use platform_spec::target::Target;
 
@@ -22,12 +23,6 @@ fn store(variables: &[(&str, &str)], insecure: &[&str]) -> Box<dyn Store> {
     let inputs = AccessInputs { insecure_registries, ..AccessInputs::default() };
     let access = acquire_with(&inputs, &|name| variables.get(name).map(|value| (*value).to_owned()));
     open(&access.expect("access"))
-}
-
-/// An error and its causes in one line.
-fn causes(error: &StoreError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn auth(registry: &Registry) -> String {
@@ -164,11 +159,10 @@ fn tls_is_checked_unless_told_otherwise() {
 
     // A private address: https is found, and a certificate that does not verify is an error, not a reason for http.
     let error = store(&[], &[]).check_read(&name).expect_err("an unknown authority");
-    let chain = format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default());
     assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
-    assert!(!chain.contains("http://"), "{chain}");
+    assert!(!chain(&error).contains("http://"), "{}", chain(&error));
     let error = store(&[], &[]).check_read(&name.replace("127.0.0.1", "localhost")).expect_err("an unknown authority");
-    let text = causes(&error);
+    let text = chain(&error);
     assert!(text.contains("unknown authority; add the authority's certificate to SSL_CERT_FILE"), "{text}");
     assert!(text.contains("-insecure-registry"), "{text}");
 

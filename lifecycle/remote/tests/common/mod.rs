@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file uses another part")]
 
+mod closed_port;
+
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,6 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+#[allow(unused_imports, reason = "as above")]
+pub use closed_port::ClosedPort;
 
 /// A registry that runs until this is dropped.
 pub struct Registry {
@@ -151,22 +156,6 @@ pub fn signed_by_itself(dir: &Path) -> Certificate {
     let files = ["-keyout", "self.key", "-out", "self.pem"];
     run(tool("openssl", "openssl").current_dir(dir).args(["req", "-x509"]).args(key).args(names).args(files));
     Certificate { certificate: dir.join("self.pem"), key: dir.join("self.key"), authority: dir.join("self.pem") }
-}
-
-/// A port of this machine where nobody listens, and nobody can while this lives: a connection's own end has it.
-pub struct ClosedPort {
-    _connection: (TcpListener, TcpStream),
-    /// `127.0.0.1:<port>`.
-    pub address: String,
-}
-
-impl ClosedPort {
-    pub fn take() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-        let address = stream.local_addr().expect("an address").to_string();
-        Self { _connection: (listener, stream), address }
-    }
 }
 
 /// Reads all of a reader.

@@ -1,29 +1,17 @@
 //! How a registry is reached: http or https, proxies, nobody there.
 
+#[path = "../../../tests/common/closed_port.rs"]
+mod closed_port;
+
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use lifecycle::image::{Store, StoreError};
 
+use self::closed_port::ClosedPort;
 use super::fake::{Auth, Fake};
 use super::{chain, impatient, platform, store, store_with};
-
-/// A port of this machine where nobody listens, and nobody can while this lives: a connection's own end has it.
-struct ClosedPort {
-    _connection: (TcpListener, TcpStream),
-    /// `127.0.0.1:<port>`.
-    address: String,
-}
-
-impl ClosedPort {
-    fn take() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-        let address = stream.local_addr().expect("an address").to_string();
-        Self { _connection: (listener, stream), address }
-    }
-}
 
 #[test]
 fn nobody_there_is_not_a_missing_image() {
