@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tempfile::TempDir;
 
-use crate::{USER, umask};
+use crate::{Tool, USER, umask};
 
 /// A directory of executables: `LIFECYCLE_DIR`, or where `make build` leaves them.
 #[derive(Clone, Debug)]
@@ -76,10 +76,8 @@ fn copy_of(directory: &Path) -> Arc<TempDir> {
     }
     let copy = tempfile::Builder::new().prefix("lifecycle-under-test-").tempdir().expect("a directory");
     fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).expect("set");
-    for entry in fs::read_dir(directory).expect("listed") {
-        let file = entry.expect("an entry");
-        fs::copy(file.path(), copy.path().join(file.file_name())).expect("copied");
-    }
+    // By another process: a file that a child of this one has open for writing cannot be executed.
+    Tool::new("cp").args(["--recursive", "--dereference"]).args([&directory.join("."), copy.path()]).run();
     let copy = Arc::new(copy);
     copies.insert(directory.to_owned(), Arc::downgrade(&copy));
     copy

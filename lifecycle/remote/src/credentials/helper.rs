@@ -121,17 +121,16 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<std::process:
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
-    /// Helpers are found by PATH, which tests cannot change while others run; so this one is named by its path.
+    /// Helpers are found by PATH, which tests cannot change while others run; so this one is named by its path. It is
+    /// written by another process: a file that a child of this one has open for writing cannot be executed.
     fn ask_script(script: &str, limit: Duration) -> Result<Option<Credential>, String> {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("helper");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        let mut writer = Command::new("/bin/sh");
+        writer.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(&path).arg(script);
+        assert!(writer.status().expect("a shell").success());
         run(path.to_str().expect("text"), "reg:5000", limit).map_err(|error| error.to_string())
     }
 
