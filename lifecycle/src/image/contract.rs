@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use platform_spec::target::Target;
 
-use super::{Draft, Image, Layer, Source, Store, StoreError};
+use super::{
+    Child, Document, Draft, Format, Image, Index, IndexChange, IndexChild, IndexError, Layer, Source, Store,
+    StoreError, WrittenIndex,
+};
 use crate::digest::Digest;
 use crate::layer::Spool;
 
@@ -38,6 +41,11 @@ pub fn run(subject: &Subject<'_>) {
     subject.a_layer_that_nobody_has_is_an_error();
     subject.replaced_images_can_be_opened_by_digest();
     subject.deleting();
+    subject.an_untagged_image_is_there_by_its_digest();
+    subject.children_meet_in_an_index();
+    subject.an_image_at_the_tag_becomes_a_child();
+    subject.an_index_is_rewritten();
+    subject.what_cannot_be_an_index();
 }
 
 /// The target of the images that these tests make.
@@ -235,5 +243,149 @@ impl Subject<'_> {
         self.store.delete(&name, &digest).expect("deleted");
         assert!(matches!(self.store.open(&name, &target()), Err(StoreError::NotFound { .. })));
         assert!(matches!(self.store.delete(&name, &digest), Err(StoreError::NotFound { .. })));
+    }
+
+    /// An image for an architecture.
+    fn image_for(&self, arch: &str, text: &str) -> Image {
+        let draft = Draft::empty("linux", arch, "").edit(|config| config.set_label("for", self.prefix));
+        draft.with_layer(self.layer(text), text).finish().expect("an image")
+    }
+
+    /// Pushes an image without naming it.
+    fn push_child(&self, name: &str, image: &Image) -> IndexChild {
+        let push = self.store.push(name, &[]).expect("a push begins");
+        let pushed = push.finish_untagged(image).expect("a push ends");
+        assert!(pushed.names.iter().all(|(_, result)| result.is_ok()), "{name}: {:?}", pushed.names);
+        assert_eq!((pushed.digest, pushed.manifest_size), (image.manifest.digest, image.manifest.bytes.len() as u64));
+        IndexChild::of(image, None)
+    }
+
+    fn merge(&self, name: &str, children: &[IndexChild]) -> WrittenIndex {
+        let written = self.store.write_index(name, &IndexChange::Merge(children));
+        written.unwrap_or_else(|error| panic!("{name}: {}", lifecycle_launch::console::chain(&error)))
+    }
+
+    /// The name is this index and nothing else, and all of its children are there.
+    fn assert_index(&self, name: &str, written: &WrittenIndex, images: &[&Image]) {
+        let Document::Index(index) = self.store.document(name).expect("it is there") else {
+            panic!("{name}: no index")
+        };
+        assert_eq!((index.digest, index.bytes.len() as u64), (written.digest, written.size), "{name}");
+        assert_eq!((&index.media_type, &index.children), (&written.media_type, &written.children), "{name}");
+        assert_eq!((&written.overridden, written.name.as_str()), (&Vec::new(), name));
+        let digests = |children: &[Child]| children.iter().map(|child| child.blob.digest).collect::<Vec<_>>();
+        assert_eq!(
+            digests(&index.children),
+            images.iter().map(|image| image.manifest.digest).collect::<Vec<_>>(),
+            "{name}"
+        );
+        for image in images {
+            let (digest, config) = (&image.manifest.digest, &image.config);
+            let by_digest = self.store.name_by_digest(name, digest).expect("a name");
+            let target = Target {
+                os: config.os().to_owned(),
+                arch: config.architecture().to_owned(),
+                variant: config.variant().to_owned(),
+                ..Target::default()
+            };
+            for name in [name, &by_digest] {
+                let opened = self.store.open(name, &target).unwrap_or_else(|error| panic!("{name}: {error}"));
+                assert_eq!(opened.manifest, image.manifest, "{name}");
+            }
+            assert_eq!(self.store.document(&by_digest).expect("read").digest(), *digest);
+        }
+    }
+
+    fn an_untagged_image_is_there_by_its_digest(&self) {
+        let (name, image) = (self.name("untagged"), self.image(&["u"]));
+        self.push_child(&name, &image);
+        assert!(matches!(self.store.open(&name, &target()), Err(StoreError::NotFound { .. })));
+        assert!(matches!(self.store.document(&name), Err(StoreError::NotFound { .. })));
+        let by_digest = self.store.name_by_digest(&name, &image.manifest.digest).expect("a name");
+        self.assert_there(&by_digest, &image);
+        // What the tag holds stays.
+        self.push(&name, &[], &image);
+        self.push_child(&name, &self.image(&["v"]));
+        self.assert_there(&name, &image);
+        // Several names, one of them in another repository.
+        let also = [self.name("untagged:2"), self.name("untagged-more")];
+        let pushed = self.store.push(&name, &also).expect("begun").finish_untagged(&image).expect("ended");
+        let names: Vec<(&String, bool)> = pushed.names.iter().map(|(name, result)| (name, result.is_ok())).collect();
+        assert_eq!(names, [(&name, true), (&also[0], true), (&also[1], true)]);
+        let there = self.store.name_by_digest(&also[1], &image.manifest.digest).expect("a name");
+        self.assert_there(&there, &image);
+    }
+
+    fn children_meet_in_an_index(&self) {
+        let (one, other) = (self.name("index:1"), self.name("index:2"));
+        let (amd64, arm64, s390x) =
+            (self.image_for("amd64", "w"), self.image_for("arm64", "x"), self.image_for("s390x", "y"));
+        for name in [&one, &other] {
+            let mut images = vec![&amd64, &arm64, &s390x];
+            if name == &other {
+                images.reverse();
+            }
+            for image in images {
+                let child = self.push_child(name, image);
+                self.merge(name, &[child]);
+            }
+        }
+        let children = [&amd64, &arm64, &s390x].map(|image| IndexChild::of(image, None));
+        let written = self.merge(&one, &children);
+        self.assert_index(&one, &written, &[&amd64, &arm64, &s390x]);
+        let same = self.merge(&other, &children[..1]);
+        assert_eq!(same.digest, written.digest, "it does not depend on who came first");
+        assert_eq!(written.media_type, Format::Oci.index());
+        // One is replaced, and several are merged at once.
+        let new = self.image_for("arm64", "z");
+        let child = self.push_child(&one, &new);
+        let written = self.merge(&one, &[child.clone(), children[2].clone()]);
+        self.assert_index(&one, &written, &[&amd64, &new, &s390x]);
+    }
+
+    fn an_image_at_the_tag_becomes_a_child(&self) {
+        for (tag, arch, replaced) in [("same", "arm64", true), ("another", "riscv64", false)] {
+            let name = self.name(&format!("single:{tag}"));
+            let (old, new) = (self.image_for(arch, "aa"), self.image_for("arm64", "bb"));
+            self.push(&name, &[], &old);
+            let child = self.push_child(&name, &new);
+            let written = self.merge(&name, &[child]);
+            let both = [&new, &old];
+            self.assert_index(&name, &written, if replaced { &both[..1] } else { &both });
+        }
+    }
+
+    fn an_index_is_rewritten(&self) {
+        let name = self.name("rewritten");
+        let (amd64, arm64) = (self.image_for("amd64", "cc"), self.image_for("arm64", "dd"));
+        let rewrite = |make: &super::index::Rewrite<'_>| self.store.write_index(&name, &IndexChange::Rewrite(make));
+        let written = rewrite(&|held| {
+            assert!(held.is_none());
+            Ok(Index::fresh(&[self.push_child(&name, &amd64), self.push_child(&name, &arm64)]))
+        });
+        self.assert_index(&name, &written.expect("written"), &[&amd64, &arm64]);
+        // Each child by another: children are pushed from within.
+        let new = self.image_for("arm64", "ee");
+        let written = rewrite(&|held| {
+            let Some(Document::Index(index)) = held else { panic!("an index") };
+            let child = self.push_child(&name, &new);
+            Ok(index.with_children_replaced(|old| (old.blob.digest == arm64.manifest.digest).then(|| child.clone())))
+        });
+        self.assert_index(&name, &written.expect("written"), &[&amd64, &new]);
+        let error = rewrite(&|_| Err("there is no such run image".into())).expect_err("not made");
+        assert!(matches!(error, IndexError::Rewrite { .. }), "{error:?}");
+        let written = rewrite(&|_| Ok(Index::fresh(&[IndexChild::of(&new, None)])));
+        self.assert_index(&name, &written.expect("written"), &[&new]);
+    }
+
+    fn what_cannot_be_an_index(&self) {
+        let image = self.image(&["ff"]);
+        let child = self.push_child(&self.name("no-index"), &image);
+        let name = self.name(&format!("no-index@{}", image.manifest.digest));
+        let error =
+            self.store.write_index(&name, &IndexChange::Merge(std::slice::from_ref(&child))).expect_err("a digest");
+        assert!(matches!(error, IndexError::Digest { .. }), "{error:?}");
+        let error = self.store.write_index("!@#$", &IndexChange::Merge(&[child])).expect_err("no name");
+        assert!(matches!(error, IndexError::Store { cause: StoreError::Name { .. }, .. }), "{error:?}");
     }
 }

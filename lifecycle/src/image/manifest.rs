@@ -148,6 +148,16 @@ impl Document {
     }
 }
 
+impl Document {
+    /// Its digest.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Manifest(manifest) => manifest.digest,
+            Self::Index(index) => index.digest,
+        }
+    }
+}
+
 impl Manifest {
     /// Reads an image manifest; see [`Document::parse`]. An index is an error here.
     pub fn parse(bytes: Vec<u8>, media_type: &str) -> Result<Self, ManifestError> {

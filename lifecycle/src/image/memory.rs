@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use platform_spec::target::Target;
 
+use super::index::{Held, check_name, names_of_children};
 use super::manifest::Document;
 use super::verify::VerifiedReader;
 use super::{
-    BlobRef, Encodings, Format, Image, Layer, Manifest, Push, Pushed, Reference, Source, Store, StoreError,
-    describe_platform, validate,
+    BlobRef, Config, Encodings, Format, Image, IndexChange, IndexError, Layer, Manifest, Push, Pushed, Reference,
+    Source, Store, StoreError, WrittenIndex, describe_platform, validate,
 };
 use crate::digest::Digest;
 
@@ -143,6 +144,22 @@ impl Content {
 }
 
 impl Repository {
+    fn digest(&self, reference: &Reference) -> Option<Digest> {
+        reference.digest.or_else(|| self.tags.get(reference.tag.as_ref()?).copied())
+    }
+
+    /// What a document holds, as children of an index.
+    fn held(&self, document: Option<&Document>) -> Held {
+        match document {
+            None => Held::default(),
+            Some(Document::Index(index)) => Held::of_index(index),
+            Some(Document::Manifest(manifest)) => {
+                let config = self.blobs.get(&manifest.config.digest).cloned();
+                Held::of_manifest(manifest, config.and_then(|bytes| Config::parse(bytes).ok()).as_ref())
+            }
+        }
+    }
+
     fn document(&self, name: &str, digest: &Digest) -> Result<Document, StoreError> {
         let Some((media_type, bytes)) = self.manifests.get(digest) else {
             return Err(StoreError::NotFound { name: name.to_owned() });
@@ -159,11 +176,7 @@ impl Store for MemoryStore {
         content.check(name, &reference, false)?;
         let not_found = || StoreError::NotFound { name: name.to_owned() };
         let repository = content.repositories.get(&reference.repository_name()).ok_or_else(not_found)?;
-        let digest = match (reference.digest, &reference.tag) {
-            (Some(digest), _) => digest,
-            (None, Some(tag)) => *repository.tags.get(tag).ok_or_else(not_found)?,
-            (None, None) => return Err(not_found()),
-        };
+        let digest = repository.digest(&reference).ok_or_else(not_found)?;
         let manifest = match repository.document(name, &digest)? {
             Document::Manifest(manifest) => manifest,
             Document::Index(index) => {
@@ -184,6 +197,68 @@ impl Store for MemoryStore {
         let identifier = reference.with_digest(manifest.digest).name();
         let source = |_: &BlobRef| Source::Registry(reference.clone());
         Image::assemble(identifier, manifest, config, source).map_err(|error| corrupt(error.to_string()))
+    }
+
+    fn document(&self, name: &str) -> Result<Document, StoreError> {
+        let reference = parse(name)?;
+        let content = self.content();
+        content.check(name, &reference, false)?;
+        let not_found = || StoreError::NotFound { name: name.to_owned() };
+        let repository = content.repositories.get(&reference.repository_name()).ok_or_else(not_found)?;
+        repository.document(name, &repository.digest(&reference).ok_or_else(not_found)?)
+    }
+
+    fn name_by_digest(&self, name: &str, digest: &Digest) -> Result<String, StoreError> {
+        Ok(parse(name)?.with_digest(*digest).name())
+    }
+
+    fn write_index(&self, name: &str, change: &IndexChange<'_>) -> Result<WrittenIndex, IndexError> {
+        let reference = check_name(name)?;
+        let failed = |cause| {
+            let children = names_of_children(&reference, change);
+            IndexError::Store { name: name.to_owned(), children, cause }
+        };
+        let current = || match self.document(name) {
+            Ok(document) => Ok(Some(document)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        };
+        loop {
+            let before = current()?;
+            let made = match change {
+                IndexChange::Merge(_) => None,
+                IndexChange::Rewrite(make) => {
+                    Some(make(before.as_ref()).map_err(|cause| IndexError::Rewrite { name: name.to_owned(), cause })?)
+                }
+            };
+            let mut content = self.content();
+            content.check(name, &reference, true).map_err(failed)?;
+            let repository = content.repositories.entry(reference.repository_name()).or_default();
+            let tag = reference.identifier();
+            if repository.tags.get(&tag).copied() != before.as_ref().map(Document::digest) {
+                continue;
+            }
+            let wanted = match change {
+                IndexChange::Merge(children) => *children,
+                IndexChange::Rewrite(_) => &[],
+            };
+            let index = match (made, &before, repository.held(before.as_ref())) {
+                (Some(made), ..) => made,
+                (None, Some(Document::Index(index)), held) if held.holds(wanted) => index.clone(),
+                (None, _, held) => held.merged(wanted),
+            };
+            if let Some(missing) =
+                index.children.iter().find(|child| !repository.manifests.contains_key(&child.blob.digest))
+            {
+                let action = format!("put index of {name}");
+                let cause = format!("manifest {} is not there", missing.blob.digest).into();
+                return Err(failed(StoreError::Failed { action, cause }));
+            }
+            repository.manifests.insert(index.digest, (index.media_type.clone(), index.bytes.clone()));
+            repository.tags.insert(tag, index.digest);
+            content.writes.push(name.to_owned());
+            return Ok(WrittenIndex::of(name, index, wanted));
+        }
     }
 
     fn has_blob(&self, layer: &Layer) -> Result<bool, StoreError> {
@@ -279,7 +354,7 @@ impl MemoryPush<'_> {
         Ok(())
     }
 
-    fn put_image(&self, name: &str, reference: &Reference, image: &Image) -> Result<(), StoreError> {
+    fn put_image(&self, name: &str, reference: &Reference, image: &Image, tagged: bool) -> Result<(), StoreError> {
         self.store.content().check(name, reference, true)?;
         for layer in &image.layers {
             self.put_layer(reference, layer)?;
@@ -289,6 +364,9 @@ impl MemoryPush<'_> {
         let manifest = &image.manifest;
         repository.blobs.insert(manifest.config.digest, image.config.bytes().into_owned());
         repository.manifests.insert(manifest.digest, (manifest.media_type.clone(), manifest.bytes.clone()));
+        if !tagged {
+            return Ok(());
+        }
         if let Some(tag) = &reference.tag {
             repository.tags.insert(tag.clone(), manifest.digest);
         }
@@ -306,9 +384,20 @@ impl Push for MemoryPush<'_> {
     }
 
     fn finish(self: Box<Self>, image: &Image) -> Result<Pushed, StoreError> {
+        self.end(image, true)
+    }
+
+    fn finish_untagged(self: Box<Self>, image: &Image) -> Result<Pushed, StoreError> {
+        self.end(image, false)
+    }
+}
+
+impl MemoryPush<'_> {
+    fn end(&self, image: &Image, tagged: bool) -> Result<Pushed, StoreError> {
         let first = self.names.first().map(|(name, _)| name.clone()).unwrap_or_default();
         validate::image(image).map_err(|error| StoreError::Corrupt { name: first, reason: error.to_string() })?;
-        let put = |(name, reference): &(String, Reference)| (name.clone(), self.put_image(name, reference, image));
+        let put =
+            |(name, reference): &(String, Reference)| (name.clone(), self.put_image(name, reference, image, tagged));
         let names: Vec<_> = self.names.iter().map(put).collect();
         let identifier = self.names.first().map(|(_, first)| first.with_digest(image.manifest.digest).name());
         Ok(Pushed {

@@ -7,6 +7,7 @@ mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod draft;
+pub mod index;
 mod json;
 pub mod layout;
 mod manifest;
@@ -19,6 +20,7 @@ mod verify;
 
 pub use config::{Config, ConfigError, History};
 pub use draft::{Draft, DraftError, REPRODUCIBLE_TIME, TIMES, rfc3339};
+pub use index::{IndexChange, IndexChild, IndexError, WrittenIndex};
 pub use manifest::{BlobRef, Child, Document, Index, Manifest, ManifestError, describe_platform};
 pub use media_type::{Format, acceptable};
 pub use reference::{DEFAULT_REGISTRY, DEFAULT_TAG, ParseReferenceError, Reference, same_image};

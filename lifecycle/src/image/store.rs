@@ -5,7 +5,7 @@ use std::io::Read;
 use platform_spec::target::Target;
 use thiserror::Error;
 
-use super::{Image, Layer};
+use super::{Document, Image, IndexChange, IndexError, Layer, WrittenIndex};
 use crate::digest::Digest;
 
 /// A registry, an OCI layout, memory. Opens images and begins pushes; knows no phase.
@@ -13,6 +13,17 @@ pub trait Store: Send + Sync {
     /// Resolves a name (with tag or digest; of an index: the child for `target`'s os, arch and variant).
     /// The image's config and manifest are verified against their digests.
     fn open(&self, name: &str, target: &Target) -> Result<Image, StoreError>;
+
+    /// What a name holds, not resolved to one platform: an image manifest or an index.
+    fn document(&self, name: &str) -> Result<Document, StoreError>;
+
+    /// The name under which [`Store::open`] and [`Store::document`] find what the repository of `name` has by a digest:
+    /// a child of an index.
+    fn name_by_digest(&self, name: &str, digest: &Digest) -> Result<String, StoreError>;
+
+    /// Changes the index under a tag; see [`index`](super::index). Children that the change names are there before, by
+    /// their digests ([`Push::finish_untagged`]). A name with a digest is an error.
+    fn write_index(&self, name: &str, change: &IndexChange<'_>) -> Result<WrittenIndex, IndexError>;
 
     /// Whether a layer's blob is still where its source says, without reading it. A previous image of which a layer
     /// is gone counts as corrupt.
@@ -62,6 +73,10 @@ pub trait Push: Send + Sync {
     /// Sends what is missing of `image`'s layers, then its config, then its manifest under each name in turn.
     /// The image is validated first. A name that fails does not stop the others.
     fn finish(self: Box<Self>, image: &Image) -> Result<Pushed, StoreError>;
+
+    /// As [`Push::finish`], but names nothing: the manifest is in the repository of each name by its digest, to become a
+    /// child of an index. [`Pushed::names`] says of each name whether its repository has it.
+    fn finish_untagged(self: Box<Self>, image: &Image) -> Result<Pushed, StoreError>;
 }
 
 /// What a push has made.

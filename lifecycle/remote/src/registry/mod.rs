@@ -3,7 +3,7 @@
 //! - [`client`]: one registry; [`plain`] decides between http and https, [`challenge`] and [`token`] prove who we are,
 //!   [`retry`] knows when to try again, [`error`] what a refusal means;
 //! - [`pull`] opens images, [`blob`] reads layers;
-//! - [`upload`] sends blobs, [`push`] images.
+//! - [`upload`] sends blobs, [`push`] images, [`index`] changes the index under a tag.
 //!
 //! [`Registries`] holds the clients, [`RegistryStore`] is what phases see.
 
@@ -11,6 +11,7 @@ mod blob;
 mod challenge;
 mod client;
 mod error;
+mod index;
 mod plain;
 mod pull;
 mod push;
@@ -26,8 +27,10 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lifecycle::digest::Digest;
+use lifecycle::image::index::check_name;
 use lifecycle::image::{
-    Encodings, Image, Layer, Push, Reference, Source, Store, StoreError, VerifiedReader, acceptable,
+    Document, Encodings, Image, IndexChange, IndexError, Layer, Push, Reference, Source, Store, StoreError,
+    VerifiedReader, WrittenIndex, acceptable,
 };
 use platform_spec::target::Target as Platform;
 use ureq::http::{Method, header};
@@ -113,6 +116,20 @@ impl Store for RegistryStore {
     fn open(&self, name: &str, target: &Platform) -> Result<Image, StoreError> {
         let reference = parse(name)?;
         pull::open(&self.0.client(name, &reference), name, &reference, target)
+    }
+
+    fn document(&self, name: &str) -> Result<Document, StoreError> {
+        let reference = parse(name)?;
+        pull::document(&self.0.client(name, &reference), name, &reference)
+    }
+
+    fn name_by_digest(&self, name: &str, digest: &Digest) -> Result<String, StoreError> {
+        Ok(parse(name)?.with_digest(*digest).name())
+    }
+
+    fn write_index(&self, name: &str, change: &IndexChange<'_>) -> Result<WrittenIndex, IndexError> {
+        let reference = check_name(name)?;
+        index::write(&self.0.client(name, &reference), name, &reference, change)
     }
 
     fn has_blob(&self, layer: &Layer) -> Result<bool, StoreError> {

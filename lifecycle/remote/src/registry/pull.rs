@@ -61,7 +61,7 @@ fn child(
 }
 
 /// Reads a manifest or an index.
-fn document(client: &Client, name: &str, reference: &Reference) -> Result<Document, StoreError> {
+pub(super) fn document(client: &Client, name: &str, reference: &Reference) -> Result<Document, StoreError> {
     let scopes = Scopes::pull(&reference.repository);
     let request = Request {
         headers: vec![(header::ACCEPT, acceptable().join(", "))],
@@ -88,7 +88,12 @@ fn expected_digest(answer: &Answer, reference: &Reference) -> Option<Digest> {
     reference.digest.or_else(|| answer.header("docker-content-digest")?.parse().ok())
 }
 
-fn config(client: &Client, name: &str, reference: &Reference, blob: &BlobRef) -> Result<Vec<u8>, StoreError> {
+pub(super) fn config(
+    client: &Client,
+    name: &str,
+    reference: &Reference,
+    blob: &BlobRef,
+) -> Result<Vec<u8>, StoreError> {
     if blob.size > DOCUMENT_LIMIT {
         let reason = format!("its config is larger than {DOCUMENT_LIMIT} bytes");
         return Err(StoreError::Corrupt { name: name.to_owned(), reason });

@@ -1,5 +1,6 @@
 //! Pushing one image under one or more names: blobs once for each repository, manifests last.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -32,6 +33,7 @@ pub(super) struct RegistryPush<'a> {
 }
 
 /// One of the names.
+#[derive(Clone)]
 struct Name {
     given: String,
     reference: Reference,
@@ -259,6 +261,21 @@ impl Push for RegistryPush<'_> {
     }
 
     fn finish(self: Box<Self>, image: &Image) -> Result<Pushed, StoreError> {
+        self.end(image, &|name| Cow::Borrowed(name))
+    }
+
+    fn finish_untagged(self: Box<Self>, image: &Image) -> Result<Pushed, StoreError> {
+        self.end(image, &|name| {
+            // A name with another digest stays what it is, and is refused as ever.
+            let digest = name.reference.digest.unwrap_or(image.manifest.digest);
+            Cow::Owned(Name { reference: name.reference.with_digest(digest), ..name.clone() })
+        })
+    }
+}
+
+impl RegistryPush<'_> {
+    /// Sends what is missing and puts the manifest under what `place` makes of each name.
+    fn end(&self, image: &Image, place: &dyn Fn(&Name) -> Cow<'_, Name>) -> Result<Pushed, StoreError> {
         let Some(first) = self.names.first() else {
             return Err(StoreError::Failed { action: "push".to_owned(), cause: "there is no name".into() });
         };
@@ -271,7 +288,7 @@ impl Push for RegistryPush<'_> {
             let result = match self.repositories.get(name.repository) {
                 Some(repository) => match &*lock(&repository.failed) {
                     Some(error) => Err(again(error)),
-                    None => self.name(name, repository, image),
+                    None => self.name(&place(name), repository, image),
                 },
                 // Indexes are made together with repositories.
                 None => continue,

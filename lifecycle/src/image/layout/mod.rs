@@ -4,6 +4,7 @@
 //! Every name has a layout of its own: `<layout-dir>/<registry>/<repository>/<tag>`, or `…/sha256/<hex>` for a digest
 //! reference. How one is written so that it is whole at any moment is [`write`]'s.
 
+mod index;
 mod write;
 
 use std::fs::File;
@@ -15,7 +16,8 @@ use platform_spec::target::Target;
 use super::manifest::{self, Child, Document};
 use super::verify::VerifiedReader;
 use super::{
-    BlobRef, Encodings, Image, Index, Layer, Manifest, Push, Reference, Source, Store, StoreError, describe_platform,
+    BlobRef, Encodings, Image, Index, IndexChange, IndexError, Layer, Manifest, Push, Reference, Source, Store,
+    StoreError, WrittenIndex, describe_platform,
 };
 use crate::digest::Digest;
 use crate::file::describe;
@@ -109,6 +111,11 @@ impl Place {
         Document::parse(bytes, &blob.media_type).map_err(|error| self.corrupt(format!("{}: {error}", blob.digest)))
     }
 
+    fn by_digest(&self, digest: Digest) -> Result<Document, StoreError> {
+        let bytes = read_document(&self.blob_path(&digest))?.ok_or_else(|| self.not_found())?;
+        self.document(&BlobRef::new("", digest, bytes.len() as u64))
+    }
+
     fn verified(&self, blob: &BlobRef) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(&blob.digest);
         let missing = || self.corrupt(format!("{} is not there", path.display()));
@@ -126,13 +133,7 @@ impl Place {
     fn manifest(&self, target: &Target) -> Result<Manifest, StoreError> {
         let index = match self.digest {
             // Whatever `index.json` says by now, the manifest with this digest is what is meant.
-            Some(digest) => match read_document(&self.blob_path(&digest))? {
-                Some(bytes) => {
-                    let size = bytes.len() as u64;
-                    self.document(&BlobRef::new("", digest, size))
-                }
-                None => return Err(self.not_found()),
-            },
+            Some(digest) => self.by_digest(digest),
             None => self.index()?.map(Document::Index).ok_or_else(|| self.not_found()),
         }?;
         let Document::Index(index) = index else { return self.of_document(index, target) };
@@ -237,6 +238,27 @@ impl Store for LayoutStore {
             _ => Source::Absent,
         };
         Image::assemble(identifier, manifest, config, source).map_err(|error| place.corrupt(error))
+    }
+
+    fn document(&self, name: &str) -> Result<Document, StoreError> {
+        let place = self.place(name)?;
+        match place.digest {
+            Some(digest) => place.by_digest(digest),
+            None => index::Current::read(&place)?.document.ok_or_else(|| place.not_found()),
+        }
+    }
+
+    fn name_by_digest(&self, name: &str, digest: &Digest) -> Result<String, StoreError> {
+        Ok(format!("{}@{digest}", self.place(name)?.path.display()))
+    }
+
+    fn write_index(&self, name: &str, change: &IndexChange<'_>) -> Result<WrittenIndex, IndexError> {
+        let store = |cause| IndexError::Store { name: name.to_owned(), children: Vec::new(), cause };
+        let place = self.place(name).map_err(store)?;
+        match place.digest {
+            Some(_) => Err(IndexError::Digest { name: name.to_owned() }),
+            None => index::write(&place, change),
+        }
     }
 
     fn has_blob(&self, layer: &Layer) -> Result<bool, StoreError> {

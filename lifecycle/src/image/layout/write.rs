@@ -20,12 +20,12 @@ use super::{Place, REF_NAME, failed, is_blob, ref_name};
 use crate::digest::Digest;
 use crate::image::manifest::{self, Child, Document};
 use crate::image::verify::VerifiedReader;
-use crate::image::{BlobRef, Format, Image, Layer, Push, Pushed, Source, StoreError, validate};
+use crate::image::{BlobRef, Format, Image, Index, Layer, Push, Pushed, Source, StoreError, validate};
 
 const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// A layout that is locked and may be written.
-struct Writer {
+pub(super) struct Writer {
     place: Place,
     blobs: PathBuf,
     /// Holds the lock until it is closed.
@@ -33,7 +33,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn begin(place: Place) -> Result<Self, StoreError> {
+    pub(super) fn begin(place: Place) -> Result<Self, StoreError> {
         let blobs = place.path.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(|error| failed("create directory", &blobs, error))?;
         let lock = File::open(&place.path).map_err(|error| failed("open", &place.path, error))?;
@@ -108,8 +108,8 @@ impl Writer {
         write_whole(&path, bytes)
     }
 
-    /// Puts an image's documents there and names it: everything it refers to is there by now.
-    fn publish(&self, image: &Image) -> Result<(), StoreError> {
+    /// Puts an image's documents there, unnamed.
+    fn put_documents(&self, image: &Image) -> Result<(), StoreError> {
         let digest = image.manifest.digest;
         if self.place.digest.is_some_and(|named| named != digest) {
             // As a registry refuses it: whoever asks for the digest would get another image.
@@ -117,7 +117,20 @@ impl Writer {
             return Err(StoreError::Name { name: self.place.name.clone(), reason });
         }
         self.put_bytes(&image.manifest.config.digest, &image.config.bytes())?;
-        self.put_bytes(&image.manifest.digest, &image.manifest.bytes)?;
+        self.put_bytes(&image.manifest.digest, &image.manifest.bytes)
+    }
+
+    /// Puts an index there and names it; `others` are the entries of other names.
+    pub(super) fn publish_index(&self, index: &Index, others: &[Child]) -> Result<(), StoreError> {
+        self.put_bytes(&index.digest, &index.bytes)?;
+        let mut entry = index.blob_ref();
+        entry.other.insert("annotations".to_owned(), json!({ REF_NAME: self.place.ref_name }));
+        self.write_index(others.iter().map(|child| child.blob.to_json()).chain([entry.to_json()]).collect())
+    }
+
+    /// Puts an image's documents there and names it: everything it refers to is there by now.
+    fn publish(&self, image: &Image) -> Result<(), StoreError> {
+        self.put_documents(image)?;
         let mut kept = Vec::new();
         let mut lost = Vec::new();
         match self.place.index() {
@@ -271,17 +284,30 @@ impl Push for LayoutPush {
     }
 
     fn finish(self: Box<Self>, image: &Image) -> Result<Pushed, StoreError> {
-        let Self { first, also } = *self;
+        self.end(image, &Writer::publish)
+    }
+
+    fn finish_untagged(self: Box<Self>, image: &Image) -> Result<Pushed, StoreError> {
+        self.end(image, &Writer::put_documents)
+    }
+}
+
+/// What is done with a layout that has an image's layers.
+type Publish<'a> = dyn Fn(&Writer, &Image) -> Result<(), StoreError> + 'a;
+
+impl LayoutPush {
+    fn end(self, image: &Image, publish: &Publish<'_>) -> Result<Pushed, StoreError> {
+        let Self { first, also } = self;
         validate::image(image).map_err(|error| first.place.corrupt(error))?;
         for layer in &image.layers {
             first.put_layer(layer)?;
         }
-        let mut names = vec![(first.place.name.clone(), first.publish(image))];
+        let mut names = vec![(first.place.name.clone(), publish(&first, image))];
         for (name, place) in also {
             let published = match place {
                 // Another spelling of the first name, which is locked already.
                 Ok(place) if place.path == first.place.path => Ok(()),
-                Ok(place) => publish_also(place, image, &first),
+                Ok(place) => publish_also(place, image, &first, publish),
                 Err(error) => Err(error),
             };
             names.push((name, published));
@@ -295,7 +321,7 @@ impl Push for LayoutPush {
     }
 }
 
-fn publish_also(place: Place, image: &Image, first: &Writer) -> Result<(), StoreError> {
+fn publish_also(place: Place, image: &Image, first: &Writer, publish: &Publish<'_>) -> Result<(), StoreError> {
     let writer = Writer::begin(place)?;
     for layer in &image.layers {
         let mut layer = layer.clone();
@@ -307,7 +333,7 @@ fn publish_also(place: Place, image: &Image, first: &Writer) -> Result<(), Store
         }
         writer.put_layer(&layer)?;
     }
-    writer.publish(image)
+    publish(&writer, image)
 }
 
 /// Takes the manifest with this digest out of a layout.
