@@ -6,6 +6,7 @@ pub mod beneath;
 pub mod buildpack;
 pub mod cache;
 pub mod digest;
+pub mod elf;
 pub mod experimental;
 pub mod file;
 pub mod image;

@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::file::{LoadError, load_if_there};
 use crate::image::{Image, Reference, Store, StoreError, same_image};
 use crate::phase::PhaseError;
-use crate::target;
+use crate::target::{self, BuildTarget};
 use lifecycle_launch::console::chain;
 
 /// The run image as it is asked for.
@@ -120,7 +120,12 @@ impl RunImageInput {
 
     /// Chooses one name: one in the registry of `output` before others, and of those the first that is there and can be
     /// read. Where none is there, the first whose registry lets us look: the exporter will say that it is missing.
-    pub fn choose(&self, output: &Reference, target: &Target, images: &dyn Store) -> Result<Chosen, RunImageError> {
+    pub fn choose(
+        &self,
+        output: &Reference,
+        build_for: &BuildTarget,
+        images: &dyn Store,
+    ) -> Result<Chosen, RunImageError> {
         if let Self::Named(name) = self {
             return Ok(Chosen { name: name.clone(), image: None });
         }
@@ -129,7 +134,7 @@ impl RunImageInput {
         let mut missing = None;
         let mut refusals = Vec::new();
         for name in near.into_iter().chain(far) {
-            match images.open(name, target) {
+            match build_for.open(images, name) {
                 Ok(image) => return Ok(Chosen { name: name.to_owned(), image: Some(image) }),
                 Err(error) if can_be_looked_up(&error) => {
                     debug!("Run image {name:?} is not usable: {}", chain(&error));
@@ -151,7 +156,10 @@ impl RunImageInput {
 /// Whether the registry lets us read, though what is there cannot be used.
 fn can_be_looked_up(error: &StoreError) -> bool {
     match error {
-        StoreError::NotFound { .. } | StoreError::NoChild { .. } | StoreError::Corrupt { .. } => true,
+        StoreError::NotFound { .. }
+        | StoreError::NoChild { .. }
+        | StoreError::OtherPlatform { .. }
+        | StoreError::Corrupt { .. } => true,
         StoreError::Name { .. }
         | StoreError::Unauthorized { .. }
         | StoreError::Forbidden { .. }
@@ -227,7 +235,8 @@ pub enum RefreshError {
 
 /// The identifier of an image: the digest reference that files record (`-build-image`).
 pub fn identify(name: &str, target: &Target, images: &dyn Store) -> Result<String, RefreshError> {
-    open(name, target, images).map(|image| image.identifier)
+    let image = images.open(name, target).map_err(|source| RefreshError::Open { name: name.to_owned(), source })?;
+    Ok(image.identifier)
 }
 
 /// Looks the run image up again by its name, as the restorer does after an extension has switched it: its reference,
@@ -235,21 +244,17 @@ pub fn identify(name: &str, target: &Target, images: &dyn Store) -> Result<Strin
 pub fn refresh(
     api: PlatformApi,
     run_image: &AnalyzedRunImage,
-    target: &Target,
+    build_for: &BuildTarget,
     images: &dyn Store,
 ) -> Result<AnalyzedRunImage, RefreshError> {
     let name = &run_image.image;
-    let image = open(name, target, images)?;
+    let image = build_for.open(images, name).map_err(|source| RefreshError::Open { name: name.to_owned(), source })?;
     let found = target::of_image(&image).map_err(|source| RefreshError::Target { name: name.clone(), source })?;
     Ok(AnalyzedRunImage {
         reference: image.identifier,
         target: api.has_targets().then_some(found),
         ..run_image.clone()
     })
-}
-
-fn open(name: &str, target: &Target, images: &dyn Store) -> Result<Image, RefreshError> {
-    images.open(name, target).map_err(|source| RefreshError::Open { name: name.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -274,6 +279,10 @@ mod tests {
         let push = store.push(name, &[]).expect("begun");
         push.finish(&image).expect("pushed");
         store.open(name, &amd64()).expect("there")
+    }
+
+    fn build_for() -> BuildTarget {
+        BuildTarget::new(None).on(amd64().platform())
     }
 
     fn refuse(store: &MemoryStore, repository: &str, answer: Answer) {
@@ -330,7 +339,7 @@ mod tests {
         }
         let choose = |store: &MemoryStore, image: &RunImage, output: &str| {
             let output = Reference::parse(output).expect("a reference");
-            let chosen = RunImageInput::OneOf(image.clone()).choose(&output, &amd64(), store);
+            let chosen = RunImageInput::OneOf(image.clone()).choose(&output, &build_for(), store);
             chosen.map(|chosen| chosen.name).map_err(|error| error.to_string())
         };
         let mirrored = run_image("first/run", &["r.io/run", "r.io/other", "!", "us.gcr.io/run", "gcr.io/run"]);
@@ -364,7 +373,7 @@ mod tests {
         push(&store, "first/run", "linux");
         let choose = |image: RunImage| {
             let output = Reference::parse("r.io/app").expect("a reference");
-            RunImageInput::OneOf(image).choose(&output, &amd64(), &store).expect("one").name
+            RunImageInput::OneOf(image).choose(&output, &build_for(), &store).expect("one").name
         };
         assert_eq!(choose(run_image("x.io/none", &["r.io/none", "first/run"])), "first/run");
         assert_eq!(choose(run_image("x.io/none", &["r.io/none"])), "r.io/none", "the exporter will say so");
@@ -427,12 +436,12 @@ mod tests {
             extend: true,
             target: None,
         };
-        let refreshed = |version| refresh(api(version), &switched, &amd64(), &store).expect("there");
+        let refreshed = |version| refresh(api(version), &switched, &build_for(), &store).expect("there");
         let expected = AnalyzedRunImage { reference: image.identifier, target: Some(amd64()), ..switched.clone() };
         assert_eq!(refreshed("0.12"), expected);
         assert_eq!(refreshed("0.11"), AnalyzedRunImage { target: None, ..expected });
         let missing = AnalyzedRunImage { image: "r.io/none".to_owned(), ..switched };
-        let error = refresh(api("0.12"), &missing, &amd64(), &store).expect_err("missing");
+        let error = refresh(api("0.12"), &missing, &build_for(), &store).expect_err("missing");
         assert_eq!(chain(&error), "open image r.io/none: image r.io/none not found");
     }
 }

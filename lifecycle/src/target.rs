@@ -1,10 +1,19 @@
-//! For which machine an image is, and for which machine this program is (platform.md, *Target Data*).
+//! For which machine an image is, for which machine this program is (platform.md, *Target Data*), and for which one a
+//! build is (target-arch.md).
+//!
+//! [`BuildTarget`] holds the two machines of a build: the *target*, if somebody asked for one, and the *build
+//! architecture*, on which buildpacks run. Whoever opens an image for it calls [`BuildTarget::open`].
 
+use platform_spec::analyzed::Analyzed;
+use platform_spec::exit;
+use platform_spec::group::Group;
+use platform_spec::input::env;
 use platform_spec::label;
-use platform_spec::target::{Distro, Platform, Target};
+use platform_spec::target::{Distro, Platform, Target, UnknownPlatform};
 use thiserror::Error;
 
-use crate::image::{Config, Image};
+use crate::image::{Config, Image, Store, StoreError};
+use crate::phase::PhaseError;
 
 /// An image that does not say for which machine it is. What it lacks: `OS`, `architecture`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -50,12 +59,232 @@ pub fn platform(config: &Config) -> Target {
 
 /// The target of images that are asked for without naming one: the machine for which this program was built.
 pub fn of_this_program() -> Target {
-    let platform = Platform::of_this_program();
+    to_target(&Platform::of_this_program())
+}
+
+/// The two machines of a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildTarget {
+    /// What was asked for; `None` leaves everything as it is without the extension.
+    asked: Option<Platform>,
+    /// On which buildpacks run. In the phases that run none: what the detector wrote down.
+    build: Platform,
+}
+
+/// A target that cannot be used (exit code [`platform_spec::exit::INVALID_ARGUMENTS`]).
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// `analyzed.toml` names an architecture that nobody knows.
+    #[error("resolve inputs: target-arch in analyzed.toml")]
+    Analyzed(#[source] UnknownPlatform),
+    /// The run image that was analyzed is for another machine.
+    #[error(
+        "resolve inputs: the target is {target}, but the run image that was analyzed is for {run_image} \
+         (analyzed.toml: run-image.target); give every phase the same target (-target-arch, {variable})",
+        variable = env::TARGET_ARCH
+    )]
+    Disagrees {
+        /// The target.
+        target: String,
+        /// What `[run-image.target]` says.
+        run_image: String,
+    },
+    /// Buildpacks would be run on two architectures.
+    #[error(
+        "resolve inputs: the detector ran on {detector} (group.toml: build-arch), but this builder is for {builder}; \
+         layers of both cannot be mixed"
+    )]
+    OtherBuilder {
+        /// Where the detector ran.
+        detector: String,
+        /// What this program is for.
+        builder: String,
+    },
+}
+
+impl PhaseError for TargetError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Analyzed(_) | Self::Disagrees { .. } | Self::OtherBuilder { .. } => exit::INVALID_ARGUMENTS,
+        }
+    }
+
+    fn says_what_failed(&self) -> bool {
+        match self {
+            Self::Analyzed(_) | Self::Disagrees { .. } | Self::OtherBuilder { .. } => true,
+        }
+    }
+}
+
+impl BuildTarget {
+    /// What is known where there is no `analyzed.toml` yet; `asked` is the flag's or the variable's.
+    pub fn new(asked: Option<Platform>) -> Self {
+        Self { asked, build: Platform::of_this_program() }
+    }
+
+    /// With another build architecture than this program's.
+    #[must_use]
+    pub fn on(self, build: Platform) -> Self {
+        Self { build, ..self }
+    }
+
+    /// The target of a phase after analysis: the flag's or the variable's, else that of `analyzed.toml`. It has to be
+    /// that of the analyzed run image.
+    pub fn resolve(asked: Option<Platform>, analyzed: &Analyzed) -> Result<Self, TargetError> {
+        let asked = match asked {
+            None if !analyzed.target_arch.is_empty() => {
+                Some(analyzed.target_arch.parse().map_err(TargetError::Analyzed)?)
+            }
+            asked => asked,
+        };
+        let run_image = analyzed.run_image.as_ref().and_then(|image| image.target.as_ref());
+        if let (Some(target), Some(run_image)) = (&asked, run_image)
+            && !run_image.arch.is_empty()
+            && !target.selects(&run_image.platform())
+        {
+            let (target, run_image) = (target.to_string(), run_image.platform().to_string());
+            return Err(TargetError::Disagrees { target, run_image });
+        }
+        Ok(Self::new(asked))
+    }
+
+    /// With the build architecture that `group.toml` names: in a hybrid build the exporter runs on another machine than
+    /// buildpacks did. Where a target was asked for and nothing is named, buildpacks ran on the target's own.
+    #[must_use]
+    pub fn of_group(mut self, group: &Group) -> Self {
+        if let Some(target) = &self.asked {
+            let named = Some(group.build_arch.as_str()).filter(|arch| !arch.is_empty());
+            self.build = Platform::new(target.os(), named.unwrap_or(target.arch()), "");
+        }
+        self
+    }
+
+    /// Checks that the builder runs buildpacks where the detector did.
+    pub fn check_builder(&self, group: &Group) -> Result<(), TargetError> {
+        let detector = Platform::new(self.build.os(), &group.build_arch, "");
+        if self.asked.is_none() || detector.arch().is_empty() || detector.arch() == self.build.arch() {
+            return Ok(());
+        }
+        Err(TargetError::OtherBuilder { detector: detector.arch().to_owned(), builder: self.build.arch().to_owned() })
+    }
+
+    /// What was asked for.
+    pub fn asked(&self) -> Option<&Platform> {
+        self.asked.as_ref()
+    }
+
+    /// What was asked for, as `analyzed.toml` records it: `arm64`, `arm/v7`; empty if nothing was.
+    pub fn recorded(&self) -> String {
+        let Some(target) = &self.asked else { return String::new() };
+        match target.variant() {
+            "" => target.arch().to_owned(),
+            variant => format!("{}/{variant}", target.arch()),
+        }
+    }
+
+    /// The machine that the app image is for: what was asked for, else the build architecture.
+    pub fn platform(&self) -> &Platform {
+        self.asked.as_ref().unwrap_or(&self.build)
+    }
+
+    /// The build architecture.
+    pub fn build(&self) -> &Platform {
+        &self.build
+    }
+
+    /// Which image of an index is meant.
+    pub fn target(&self) -> Target {
+        to_target(self.platform())
+    }
+
+    /// The target that buildpacks get: the analyzed run image's; where `analyzed.toml` has none (Platform API below
+    /// 0.12) what was asked for.
+    pub fn recorded_or_asked(&self, analyzed: &Analyzed) -> Option<Target> {
+        let recorded = analyzed.run_image.as_ref().and_then(|image| image.target.clone());
+        recorded
+            .filter(|target| !target.arch.is_empty())
+            .or_else(|| self.asked.as_ref().map(to_target))
+            .or_else(|| analyzed.run_image.as_ref().and_then(|image| image.target.clone()))
+    }
+
+    /// Whether buildpacks run on a machine of another architecture than the app will.
+    pub fn is_cross(&self) -> bool {
+        self.asked.as_ref().is_some_and(|target| target.arch() != self.build.arch())
+    }
+
+    /// Where caches of this build are, beside those of others: `linux-arm64`, `linux-arm-v7`; of a cross build
+    /// `linux-arm64-on-amd64`, because layers for building are for another machine there. `None`: where they are without
+    /// the extension.
+    pub fn cache_place(&self) -> Option<String> {
+        let mut place = slug(self.asked.as_ref()?);
+        if self.is_cross() {
+            place.push_str("-on-");
+            place.push_str(self.build.arch());
+        }
+        Some(place)
+    }
+
+    /// Opens an image. If a target was asked for, it is for that machine, whichever way it was found.
+    pub fn open(&self, images: &dyn Store, name: &str) -> Result<Image, StoreError> {
+        let image = images.open(name, &self.target())?;
+        self.check(name, &image)?;
+        Ok(image)
+    }
+
+    /// Checks that an image is for the machine that was asked for.
+    pub fn check(&self, name: &str, image: &Image) -> Result<(), StoreError> {
+        let found = platform(&image.config).platform();
+        match &self.asked {
+            Some(wanted) if !wanted.selects(&found) => Err(StoreError::OtherPlatform {
+                name: name.to_owned(),
+                wanted: wanted.to_string(),
+                found: found.to_string(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn to_target(platform: &Platform) -> Target {
     Target {
         os: platform.os().to_owned(),
         arch: platform.arch().to_owned(),
         variant: platform.variant().to_owned(),
         ..Target::default()
+    }
+}
+
+/// A platform as a part of a name: `linux-arm64`, `linux-arm-v7`.
+pub fn slug(platform: &Platform) -> String {
+    platform.to_string().replace('/', "-")
+}
+
+/// What to do about programs for another machine than they should be for (`CNB_ARCH_CHECK`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchCheck {
+    /// Do not look.
+    Off,
+    /// Name them.
+    Warn,
+    /// Name them and fail.
+    Error,
+}
+
+/// Text that says nothing of this kind.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{variable} is {0:?}, but has to be off, warn or error", variable = env::ARCH_CHECK)]
+pub struct ArchCheckError(String);
+
+impl ArchCheck {
+    /// Reads the variable; unset is `None`.
+    pub fn parse(text: Option<&str>) -> Result<Option<Self>, ArchCheckError> {
+        match text {
+            None => Ok(None),
+            Some("off") => Ok(Some(Self::Off)),
+            Some("warn") => Ok(Some(Self::Warn)),
+            Some("error") => Ok(Some(Self::Error)),
+            Some(other) => Err(ArchCheckError(other.to_owned())),
+        }
     }
 }
 
@@ -68,6 +297,80 @@ mod tests {
         let draft = Draft::empty("linux", "arm", "v7");
         let image = draft.edit(|config| labels.iter().for_each(|(name, value)| config.set_label(name, value))).finish();
         of_image(&image.expect("an image")).expect("a target")
+    }
+
+    fn build(asked: &str, on: &str) -> BuildTarget {
+        let asked = Some(asked).filter(|asked| !asked.is_empty()).map(|asked| asked.parse().expect("known"));
+        BuildTarget::new(asked).on(on.parse().expect("known"))
+    }
+
+    #[test]
+    fn places_of_caches() {
+        for (asked, on, place, cross) in [
+            ("", "amd64", None, false),
+            ("amd64", "amd64", Some("linux-amd64"), false),
+            ("arm64", "arm64", Some("linux-arm64"), false),
+            ("arm64", "amd64", Some("linux-arm64-on-amd64"), true),
+            ("arm/v7", "arm", Some("linux-arm-v7"), false),
+            ("amd64/v3", "amd64", Some("linux-amd64-v3"), false),
+        ] {
+            let build = build(asked, on);
+            assert_eq!((build.cache_place().as_deref(), build.is_cross()), (place, cross), "{asked} on {on}");
+        }
+    }
+
+    #[test]
+    fn the_build_architecture_is_the_detectors() {
+        let group = |arch: &str| Group { build_arch: arch.to_owned(), ..Group::default() };
+        for (asked, on, recorded, expected) in [
+            ("arm64", "amd64", "arm64", "arm64"), // hybrid
+            ("arm64", "amd64", "amd64", "amd64"), // cross
+            ("arm64", "amd64", "", "arm64"),      // a detector without the extension cannot do a cross build
+            ("arm64", "arm64", "x86_64", "amd64"),
+            ("", "amd64", "arm64", "amd64"),
+        ] {
+            let found = build(asked, on).of_group(&group(recorded));
+            assert_eq!(found.build().arch(), expected, "{asked} on {on}, recorded {recorded}");
+        }
+        assert_eq!(build("arm64", "amd64").check_builder(&group("amd64")), Ok(()));
+        assert_eq!(build("arm64", "amd64").check_builder(&group("")), Ok(()));
+        assert_eq!(build("", "amd64").check_builder(&group("arm64")), Ok(()));
+        let error = build("arm64", "amd64").check_builder(&group("arm64")).expect_err("two machines");
+        assert!(error.to_string().contains("ran on arm64 (group.toml: build-arch), but this builder is for amd64"));
+        assert_eq!(error.exit_code(), 3);
+    }
+
+    #[test]
+    fn where_the_target_comes_from() {
+        let analyzed = |asked: &str, arch: &str| Analyzed {
+            target_arch: asked.to_owned(),
+            run_image: Some(platform_spec::analyzed::AnalyzedRunImage {
+                target: Some(Target { os: "linux".to_owned(), arch: arch.to_owned(), ..Target::default() }),
+                ..Default::default()
+            }),
+            ..Analyzed::default()
+        };
+        for (asked, recorded, run_image, expected) in [
+            ("", "", "arm64", Ok(None)),
+            ("arm64", "", "arm64", Ok(Some("arm64"))),
+            ("", "arm64", "arm64", Ok(Some("arm64"))),
+            ("arm64", "amd64", "arm64", Ok(Some("arm64"))),
+            ("arm64", "", "aarch64", Ok(Some("arm64"))),
+            ("arm64", "", "", Ok(Some("arm64"))),
+            ("arm64", "", "amd64", Err(3)),
+            ("", "arm64", "amd64", Err(3)),
+            ("", "x", "amd64", Err(3)),
+        ] {
+            let asked = Some(asked).filter(|asked| !asked.is_empty()).map(|asked| asked.parse().expect("known"));
+            let found = BuildTarget::resolve(asked, &analyzed(recorded, run_image));
+            let found = found.map(|found| found.asked().map(|target| target.arch().to_owned()));
+            let found = found.map_err(|error| error.exit_code());
+            assert_eq!(found.as_ref().map(Option::as_deref), expected.as_ref().map(|of| *of), "{recorded} {run_image}");
+        }
+        assert_eq!(
+            (build("arm/v7", "amd64").recorded(), build("", "amd64").recorded()),
+            ("arm/v7".to_owned(), String::new())
+        );
     }
 
     #[test]

@@ -36,6 +36,9 @@ use crate::target::Target;
 /// `analyzed.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Analyzed {
+    /// The architecture that the build is for, if one was asked for: `arm64`, `arm/v7` (target-arch.md, *Files*).
+    #[serde(default, rename = "target-arch", skip_serializing_if = "String::is_empty")]
+    pub target_arch: String,
     /// The previous image; `reference` is empty if there is none.
     #[serde(default, rename = "image", skip_serializing_if = "Option::is_none")]
     pub previous_image: Option<ImageIdentifier>,

@@ -29,7 +29,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::name::{BuildpackId, BuildpackVersion};
 use crate::order::OrderGroup;
-use crate::target::{Distro, Target, spell};
+use crate::target::{Distro, Platform, Target, spell};
 
 /// `buildpack.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -88,6 +88,9 @@ pub struct BuildpackTarget {
     pub variant: String,
     /// Distributions; none is any. `distributions` is read too.
     pub distros: Vec<Distro>,
+    /// Architectures on which it can build for this target; `*` is any. None: only the target's own
+    /// (target-arch.md, *buildpack.toml*).
+    pub build_arch: Vec<String>,
 }
 
 /// `[[stacks]]`.
@@ -99,6 +102,12 @@ pub struct BuildpackStack {
 }
 
 impl BuildpackTarget {
+    /// Whether it can build for this target on a machine of another architecture than the target's: `build`, in GOARCH's
+    /// words or another spelling.
+    pub fn builds_on(&self, build: &Platform) -> bool {
+        self.build_arch.iter().any(|arch| arch == "*" || Platform::new(build.os(), arch, "").arch() == build.arch())
+    }
+
     /// Whether an image of this target satisfies it: what either side leaves empty matches anything, names are compared
     /// in one spelling, and of the distributions, if any are named, one must match; then the image's must be known.
     pub fn matches(&self, image: &Target) -> bool {
@@ -131,13 +140,15 @@ struct TargetInFile {
     distros: Vec<Distro>,
     #[serde(default)]
     distributions: Vec<Distro>,
+    #[serde(default, rename = "build-arch")]
+    build_arch: Vec<String>,
 }
 
 impl From<TargetInFile> for BuildpackTarget {
     fn from(file: TargetInFile) -> Self {
-        let TargetInFile { os, arch, arch_variant, variant, mut distros, distributions } = file;
+        let TargetInFile { os, arch, arch_variant, variant, mut distros, distributions, build_arch } = file;
         distros.extend(distributions);
-        Self { os, arch, variant: if arch_variant.is_empty() { variant } else { arch_variant }, distros }
+        Self { os, arch, variant: if arch_variant.is_empty() { variant } else { arch_variant }, distros, build_arch }
     }
 }
 

@@ -15,6 +15,9 @@ use crate::name::{BuildpackId, BuildpackVersion};
 /// `group.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
+    /// The architecture on which buildpacks ran and will run, if a target was asked for: `amd64` (target-arch.md, *Files*).
+    #[serde(default, rename = "build-arch", skip_serializing_if = "String::is_empty")]
+    pub build_arch: String,
     /// Buildpacks, in the order in which they build.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub group: Vec<GroupElement>,

@@ -27,11 +27,13 @@ pub enum Phase {
     Create,
     /// `rebaser`
     Rebase,
+    /// `indexer`: joins exported images in one index (target-arch.md)
+    Index,
 }
 
 impl Phase {
     /// All of them, in the order in which a build runs them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Analyze,
         Self::Detect,
         Self::Restore,
@@ -40,6 +42,7 @@ impl Phase {
         Self::Export,
         Self::Create,
         Self::Rebase,
+        Self::Index,
     ];
 
     /// What the phase does: `detect`. It is the word after `failed to`, and the argument in `lifecycle detect`.
@@ -53,6 +56,7 @@ impl Phase {
             Self::Export => "export",
             Self::Create => "create",
             Self::Rebase => "rebase",
+            Self::Index => "index",
         }
     }
 
@@ -67,6 +71,7 @@ impl Phase {
             Self::Export => "exporter",
             Self::Create => "creator",
             Self::Rebase => "rebaser",
+            Self::Index => "indexer",
         }
     }
 
@@ -81,6 +86,7 @@ impl Phase {
             Self::Export => exit::EXPORT_ERROR,
             Self::Create => exit::GENERIC,
             Self::Rebase => exit::REBASE_ERROR,
+            Self::Index => exit::EXPORT_ERROR,
         }
     }
 }
@@ -96,6 +102,30 @@ pub enum Takes {
     Integer,
     /// Any text, and every one given counts.
     List,
+}
+
+/// What the names of the image to write are to name (`-index`; target-arch.md, *Inputs*).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IndexMode {
+    /// One image.
+    #[default]
+    Off,
+    /// An index: this image becomes a part of it, and the others are kept.
+    Merge,
+    /// A new index.
+    Replace,
+}
+
+impl IndexMode {
+    /// Reads a flag's or a variable's text; empty is [`IndexMode::Off`], and `None` is what is none of the three.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "off" => Some(Self::Off),
+            "merge" => Some(Self::Merge),
+            "replace" => Some(Self::Replace),
+            _ => None,
+        }
+    }
 }
 
 /// A flag of the command line.
@@ -174,19 +204,29 @@ pub fn flags(phase: Phase, api: PlatformApi) -> impl Iterator<Item = &'static Fl
     })
 }
 
-use Phase::{Analyze, Build, Create, Detect, Export, Rebase, Restore};
+use Phase::{Analyze, Build, Create, Detect, Export, Index, Rebase, Restore};
 use Takes::{Bool, Integer, List, Text};
 
 const fn flag(name: &'static str, takes: Takes, help: &'static str, phases: &'static [Availability]) -> Flag {
     Flag { name, takes, help, phases, variable: None, default: None, other_help: &[] }
 }
 
-const EVERY: &[Availability] =
-    &[always(Analyze), always(Detect), always(Restore), always(Build), always(Export), always(Create), always(Rebase)];
+const EVERY: &[Availability] = &[
+    always(Analyze),
+    always(Detect),
+    always(Restore),
+    always(Build),
+    always(Export),
+    always(Create),
+    always(Rebase),
+    always(Index),
+];
+// The indexer is new, so no version of the Platform API lacks a flag of its.
 const REGISTRY: &[Availability] =
-    &[from(13, Analyze), from(13, Restore), from(13, Export), from(13, Create), from(13, Rebase)];
+    &[from(13, Analyze), from(13, Restore), from(13, Export), from(13, Create), from(13, Rebase), always(Index)];
 const LAYOUT: &[Availability] = &[from(12, Analyze), from(12, Restore), from(12, Export), from(12, Create)];
-const USER: &[Availability] = &[always(Analyze), always(Restore), always(Export), always(Create), always(Rebase)];
+const USER: &[Availability] =
+    &[always(Analyze), always(Restore), always(Export), always(Create), always(Rebase), always(Index)];
 const IN_BUILDER: &[Availability] = &[always(Detect), always(Build), always(Create)];
 
 /// Every flag of every phase but the extender, by name.
@@ -246,6 +286,22 @@ pub const FLAGS: &[Flag] = &[
         .otherwise(default::GROUP),
     flag("image", Text, "deprecated: use -run-image", &[always(Export), always(Rebase)])
         .but(&[(Export, "refused: the analyzer has chosen the run image")]),
+    flag(
+        "index",
+        Text,
+        "off, merge or replace: whether the tag names one image, or an index of which the image is a part (experimental)",
+        &[always(Export), always(Create), always(Rebase)],
+    )
+    .or(env::INDEX)
+    .otherwise(default::INDEX),
+    flag(
+        "index-report",
+        Text,
+        "path to index-report.toml (experimental)",
+        &[always(Export), always(Create), always(Rebase), always(Index)],
+    )
+    .or(env::INDEX_REPORT)
+    .otherwise(default::INDEX_REPORT),
     flag("insecure-registry", List, "a registry that is reached without TLS or with any certificate", REGISTRY)
         .or(env::INSECURE_REGISTRIES),
     flag(
@@ -295,6 +351,7 @@ pub const FLAGS: &[Flag] = &[
     flag("report", Text, "path to report.toml", &[always(Export), always(Create), always(Rebase)])
         .or(env::REPORT)
         .otherwise(default::REPORT),
+    flag("report", List, "path to the report.toml of an image to join", &[always(Index)]),
     flag(
         "run",
         Text,
@@ -332,7 +389,28 @@ pub const FLAGS: &[Flag] = &[
     flag("system", Text, "path to system.toml", &[from(15, Detect), from(15, Create)])
         .or(env::SYSTEM)
         .otherwise(default::SYSTEM),
-    flag("tag", List, "one more tag for the app image", &[always(Analyze), always(Create)]),
+    flag("tag", List, "one more tag for the app image", &[always(Analyze), always(Create), always(Index)])
+        .but(&[(Index, "one more tag for the index")]),
+    flag(
+        "target-arch",
+        Text,
+        "the architecture of the app image: [linux/]<architecture>[/<variant>] (experimental)",
+        &[
+            always(Analyze),
+            always(Detect),
+            always(Restore),
+            always(Build),
+            always(Export),
+            always(Create),
+            always(Rebase),
+            always(Index),
+        ],
+    )
+    .or(env::TARGET_ARCH)
+    .but(&[
+        (Rebase, "rebase only the image for this architecture: [linux/]<architecture>[/<variant>] (experimental)"),
+        (Index, "join only images for this architecture: [linux/]<architecture>[/<variant>]"),
+    ]),
     flag("uid", Integer, "user id of the build image's user", USER).or(env::UID),
     flag("version", Bool, "print the version", EVERY),
 ];
@@ -342,6 +420,8 @@ pub const FLAGS: &[Flag] = &[
 pub mod env {
     pub const ANALYZED: &str = "CNB_ANALYZED_PATH";
     pub const APP: &str = "CNB_APP_DIR";
+    pub const ARCH_CHECK: &str = "CNB_ARCH_CHECK";
+    pub const ARCH_CHECK_IGNORE: &str = "CNB_ARCH_CHECK_IGNORE";
     pub const BUILD_CONFIG: &str = "CNB_BUILD_CONFIG_DIR";
     pub const BUILD_IMAGE: &str = "CNB_BUILD_IMAGE";
     pub const BUILDPACKS: &str = "CNB_BUILDPACKS_DIR";
@@ -356,6 +436,8 @@ pub mod env {
     pub const GENERATED: &str = "CNB_GENERATED_DIR";
     pub const GID: &str = "CNB_GROUP_ID";
     pub const GROUP: &str = "CNB_GROUP_PATH";
+    pub const INDEX: &str = "CNB_EXPORT_INDEX";
+    pub const INDEX_REPORT: &str = "CNB_INDEX_REPORT_PATH";
     pub const INSECURE_REGISTRIES: &str = "CNB_INSECURE_REGISTRIES";
     pub const LAUNCH_CACHE: &str = "CNB_LAUNCH_CACHE_DIR";
     pub const LAYERS: &str = "CNB_LAYERS_DIR";
@@ -380,6 +462,7 @@ pub mod env {
     pub const STACK: &str = "CNB_STACK_PATH";
     pub const STACK_ID: &str = "CNB_STACK_ID";
     pub const SYSTEM: &str = "CNB_SYSTEM_PATH";
+    pub const TARGET_ARCH: &str = "CNB_BUILD_TARGET_ARCH";
     pub const UID: &str = "CNB_USER_ID";
 }
 
@@ -398,6 +481,8 @@ pub mod default {
     pub const EXTENSIONS: &str = "/cnb/extensions";
     pub const GENERATED: &str = "<layers>/generated";
     pub const GROUP: &str = "<layers>/group.toml";
+    pub const INDEX: &str = "off";
+    pub const INDEX_REPORT: &str = "<layers>/index-report.toml";
     pub const LAUNCHER: &str = "/cnb/lifecycle/launcher";
     pub const LAUNCHER_SBOM: &str = "/cnb/lifecycle";
     pub const LAYERS: &str = "/layers";
@@ -428,15 +513,17 @@ mod tests {
     #[test]
     fn each_phase_has_its_flags_from_their_version_on() {
         // platform.md of each version, and what platforms pass to the reference beside it.
-        let analyzer = "analyzed cache-image daemon gid layers previous-image run-image tag uid";
-        let detector = "app buildpacks group layers order plan platform";
-        let restorer = "analyzed cache-dir cache-image gid group layers skip-layers uid";
-        let builder = "app buildpacks group layers plan platform";
-        let exporter = "analyzed app cache-dir cache-image daemon gid group image launch-cache launcher layers parallel \
-             process-type project-metadata report run-image uid";
-        let creator = "app buildpacks cache-dir cache-image daemon gid launch-cache launcher layers order parallel \
-             platform previous-image process-type project-metadata report run-image skip-restore stack tag uid";
-        let rebaser = "daemon gid image report run-image uid";
+        let analyzer = "analyzed cache-image daemon gid layers previous-image run-image tag target-arch uid";
+        let detector = "app buildpacks group layers order plan platform target-arch";
+        let restorer = "analyzed cache-dir cache-image gid group layers skip-layers target-arch uid";
+        let builder = "app buildpacks group layers plan platform target-arch";
+        let exporter = "analyzed app cache-dir cache-image daemon gid group image index index-report launch-cache launcher \
+             layers parallel process-type project-metadata report run-image target-arch uid";
+        let creator = "app buildpacks cache-dir cache-image daemon gid index index-report launch-cache launcher layers order \
+             parallel platform previous-image process-type project-metadata report run-image skip-restore stack tag \
+             target-arch uid";
+        let rebaser = "daemon gid image index index-report report run-image target-arch uid";
+        let indexer = "gid index-report insecure-registry report tag target-arch uid";
         /// Phase, its flags at every version, and what each version has beside them.
         type Row<'a> = (Phase, &'a str, &'a [(&'a str, &'a str)]);
         let table: &[Row<'_>] = &[
@@ -465,6 +552,7 @@ mod tests {
             (Create, creator, &[("0.15", "build-config insecure-registry launcher-sbom layout layout-dir run system")]),
             (Rebase, rebaser, &[("0.10", ""), ("0.11", "previous-image"), ("0.12", "force previous-image")]),
             (Rebase, rebaser, &[("0.13", "force insecure-registry previous-image")]),
+            (Index, indexer, &[("0.7", ""), ("0.15", "")]),
         ];
         for (phase, common, versions) in table {
             for (api, more) in *versions {
@@ -476,7 +564,12 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_order_and_names_nothing_twice() {
-        assert!(FLAGS.windows(2).all(|pair| pair[0].name < pair[1].name));
+    fn the_table_is_in_order_and_no_phase_has_a_flag_twice() {
+        assert!(FLAGS.windows(2).all(|pair| pair[0].name <= pair[1].name));
+        for phase in Phase::ALL {
+            let mut names = std::collections::HashSet::new();
+            let of_phase = FLAGS.iter().filter(|flag| flag.phases.iter().any(|there| there.phase == phase));
+            of_phase.for_each(|flag| assert!(names.insert(flag.name), "{} of {phase:?}", flag.name));
+        }
     }
 }

@@ -172,6 +172,9 @@ pub struct CacheMetadata {
     /// Target of the build that wrote it: `linux/arm64`; absent in caches of other implementations.
     #[serde(default, rename = "target-arch", skip_serializing_if = "Option::is_none")]
     pub target_arch: Option<String>,
+    /// The architecture on which the build ran, if a target was asked for: `amd64`.
+    #[serde(default, rename = "build-arch", skip_serializing_if = "Option::is_none")]
+    pub build_arch: Option<String>,
 }
 
 impl LifecycleMetadata {

@@ -3,7 +3,7 @@
 use lifecycle::file::write_shared;
 use lifecycle::phase::analyze::{self, AnalyzeError, Stores};
 use lifecycle::run_image::{RunImageError, RunImageInput};
-use lifecycle::target;
+use lifecycle::target::BuildTarget;
 use lifecycle_cmd::{Failure, Inputs};
 use platform_spec::analyzed::Analyzed;
 use platform_spec::text::to_toml;
@@ -26,7 +26,7 @@ pub fn analyze(inputs: &Inputs, run_image: RunImageInput, connection: &Connectio
         cache_image: inputs.cache_image.clone(),
         layers: inputs.layers.clone(),
         skip_layers: inputs.skip_layers,
-        target: target::of_this_program(),
+        build_for: BuildTarget::new(inputs.target_arch.clone()),
     };
     let stores = Stores { images: connection.images.as_ref(), caches: connection.registry.as_ref() };
     let analyzed = analyze::run(&phase, stores)?;

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use lifecycle::cache::{Cache, CacheError, ImageCache, VolumeCache};
-use lifecycle::image::Store;
+use lifecycle::image::{DEFAULT_TAG, Reference, Store, StoreError};
 use lifecycle::layer::Pipeline;
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::{PrivilegeError, become_user, ensure_owner, hide_memory};
+use lifecycle::target::BuildTarget;
 use lifecycle_cmd::Inputs;
 use lifecycle_remote::{
     AccessError, AccessInputs, acquire, open, open_registry, remove_credentials_from_own_environment,
@@ -98,21 +99,52 @@ fn images(inputs: &Inputs, mut images: Vec<String>) -> Vec<String> {
     images
 }
 
-/// Opens the cache that the platform chose: an image goes before a directory. None is fine.
+/// Opens the cache that the platform chose: an image goes before a directory. None is fine. `target` is the run image's;
+/// with a target that was asked for, the cache is in a place of its own ([`BuildTarget::cache_place`]).
 pub fn cache<'a>(
     inputs: &Inputs,
     connection: &'a Connection,
     target: &Target,
+    build_for: &BuildTarget,
 ) -> Result<Option<Cache<'a>>, ConnectError> {
+    let place = build_for.cache_place();
     if let Some(name) = &inputs.cache_image {
         let delete = !inputs.api.keeps_replaced_cache_image();
-        let cache = ImageCache::open(connection.registry.as_ref(), name, target, delete)
-            .map_err(|cause| ConnectError::Cache { kind: "image", cause })?;
+        let error = |cause| ConnectError::Cache { kind: "image", cause };
+        let name = cache_image(name, place.as_deref()).map_err(|reason| {
+            error(CacheError::Store { name: name.clone(), cause: StoreError::Name { name: name.clone(), reason } })
+        })?;
+        let cache = ImageCache::open(connection.registry.as_ref(), &name, target, delete).map_err(error)?;
         return Ok(Some(Cache::Image(Box::new(cache))));
     }
     let Some(dir) = &inputs.cache_dir else { return Ok(None) };
-    let cache = VolumeCache::open(dir).map_err(|cause| ConnectError::Cache { kind: "volume", cause })?;
-    Ok(Some(Cache::Volume(cache)))
+    let cache = match place {
+        None => VolumeCache::open(dir),
+        Some(place) => VolumeCache::open_place(dir, &place),
+    };
+    Ok(Some(Cache::Volume(cache.map_err(|cause| ConnectError::Cache { kind: "volume", cause })?)))
+}
+
+/// The cache image of a target: `<tag>-linux-arm64`.
+fn cache_image(name: &str, place: Option<&str>) -> Result<String, String> {
+    /// Of a tag (OCI distribution specification, *Pulling manifests*).
+    const LONGEST_TAG: usize = 128;
+    let Some(place) = place else { return Ok(name.to_owned()) };
+    let reference = Reference::parse(name).map_err(|error| error.to_string())?;
+    if reference.digest.is_some() {
+        return Err("with a target architecture, a cache image is named by a tag, not by a digest".to_owned());
+    }
+    let base = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
+    let tag = format!("{base}-{place}");
+    if tag.len() > LONGEST_TAG {
+        return Err(format!("the tag for this target, {tag}, would be longer than {LONGEST_TAG} characters"));
+    }
+    // As it was given: whether a registry is insecure goes by that.
+    let repository = match &reference.tag {
+        Some(given) => name.strip_suffix(given.as_str()).and_then(|name| name.strip_suffix(':')).unwrap_or(name),
+        None => name,
+    };
+    Ok(format!("{repository}:{tag}"))
 }
 
 /// A pipeline. It spools to files without a name in `TMPDIR`.

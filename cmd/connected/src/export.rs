@@ -3,7 +3,8 @@
 use lifecycle::file::{load_shared, write_shared};
 use lifecycle::layer::Owner;
 use lifecycle::phase::export::{self, ExportError};
-use lifecycle::{run_image, target};
+use lifecycle::run_image;
+use lifecycle::target::BuildTarget;
 use lifecycle_cmd::{Failure, Inputs, VERSION};
 use platform_spec::analyzed::Analyzed;
 use platform_spec::group::Group;
@@ -11,8 +12,8 @@ use platform_spec::label::Launcher;
 use platform_spec::project_metadata::ProjectMetadata;
 use platform_spec::text::to_toml;
 
+use crate::ReadError;
 use crate::connect::{self, Connection};
-use crate::{ReadError, own_arch};
 
 /// Reads `analyzed.toml`, and checks that there is a run image to export to.
 pub fn require_analyzed(inputs: &Inputs) -> Result<Analyzed, Failure> {
@@ -35,8 +36,9 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
     }
     let has_extensions = !group.group_extensions.is_empty();
     let run_image = run_image::for_export(inputs.api, &inputs.run, &inputs.stack, &analyzed, has_extensions)?;
-    let found = analyzed.run_image.as_ref().and_then(|image| image.target.clone());
-    let cache = connect::cache(inputs, connection, &found.unwrap_or_else(target::of_this_program))?;
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?.of_group(&group);
+    let found = build_for.recorded_or_asked(&analyzed).unwrap_or_else(|| build_for.target());
+    let cache = connect::cache(inputs, connection, &found, &build_for)?;
     let pipeline = connect::pipeline();
     let phase = export::Inputs {
         api: inputs.api,
@@ -57,7 +59,8 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
         created: inputs.source_date_epoch,
         layout: inputs.layout.is_some(),
         parallel: inputs.parallel,
-        own_arch: own_arch(),
+        build_for,
+        index: inputs.index,
     };
     let report = export::run(&phase, connection.images.as_ref(), cache, &pipeline)?;
     write_shared(&inputs.report, &inputs.layers, to_toml(&report).as_bytes()).map_err(ExportError::Report)?;

@@ -24,11 +24,6 @@ use platform_spec::exit;
 use platform_spec::group::Group;
 use thiserror::Error;
 
-/// The architecture that this lifecycle was built for, in GOARCH's words: `linux/amd64`.
-pub fn own_arch() -> String {
-    format!("linux/{}", lifecycle::target::of_this_program().arch)
-}
-
 /// Why a file that an earlier phase wrote cannot be used.
 #[derive(Debug, Error)]
 pub enum ReadError {

@@ -1,15 +1,16 @@
 //! The restorer's part.
 
+use lifecycle::cache::Machines;
 use lifecycle::file::{LoadError, load_shared, write_shared};
 use lifecycle::phase::PhaseError;
 use lifecycle::phase::restore::{self, RestoreError};
 use lifecycle::run_image::{self, RefreshError, RunImageError};
-use lifecycle::target;
+use lifecycle::target::{self, BuildTarget};
 use lifecycle_cmd::{Failure, Inputs, Phase};
 use lifecycle_launch::console::chain;
 use platform_spec::analyzed::{Analyzed, ImageIdentifier};
 use platform_spec::exit;
-use platform_spec::group::{Group, GroupElement};
+use platform_spec::group::Group;
 use platform_spec::label::LifecycleMetadata;
 use platform_spec::text::to_toml;
 use thiserror::Error;
@@ -70,6 +71,8 @@ pub fn refresh(
     connection: &Connection,
 ) -> Result<Analyzed, Failure> {
     let own = target::of_this_program();
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?;
+    analyzed.target_arch = build_for.recorded();
     if analyzed.run_image.as_ref().is_some_and(|image| image.extend) {
         return Err(RefreshAnalyzedError::NeedsExtender.into());
     }
@@ -87,7 +90,7 @@ pub fn refresh(
         let unknown = run_image.target.as_ref().is_none_or(|target| target.os.is_empty());
         if inputs.api.has_extensions() && !group.group_extensions.is_empty() && unknown {
             log::debug!("Updating run image info in analyzed metadata...");
-            *run_image = run_image::refresh(inputs.api, run_image, &own, connection.images.as_ref())
+            *run_image = run_image::refresh(inputs.api, run_image, &build_for, connection.images.as_ref())
                 .map_err(RefreshAnalyzedError::RunImage)?;
         }
     }
@@ -99,19 +102,21 @@ pub fn refresh(
 /// Restores layers, metadata, stores and SBOM files.
 pub fn restore(
     inputs: &Inputs,
-    buildpacks: Vec<GroupElement>,
+    group: &Group,
     analyzed: Option<&Analyzed>,
     connection: &Connection,
 ) -> Result<(), Failure> {
-    let run_image = analyzed.and_then(|analyzed| analyzed.run_image.as_ref()?.target.clone());
-    let target = run_image.unwrap_or_else(target::of_this_program);
-    let cache = connect::cache(inputs, connection, &target)?;
-    let cache = cache.map(|cache| cache.only_for(&format!("{}/{}", target.os, target.arch), &crate::own_arch()));
+    let nothing = Analyzed::default();
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), analyzed.unwrap_or(&nothing))?.of_group(group);
+    let target = analyzed.and_then(|analyzed| build_for.recorded_or_asked(analyzed));
+    let target = target.unwrap_or_else(|| build_for.target());
+    let cache = connect::cache(inputs, connection, &target, &build_for)?;
+    let cache = cache.map(|cache| cache.only_for(&Machines::of(&build_for, target.platform())));
     let pipeline = connect::pipeline();
     let metadata = analyzed.map_or_else(LifecycleMetadata::default, |analyzed| analyzed.metadata.clone());
     let phase = restore::Inputs {
         api: inputs.api,
-        buildpacks,
+        buildpacks: group.group.clone(),
         layers_dir: inputs.layers.clone(),
         metadata,
         skip_layers: inputs.skip_layers,

@@ -46,7 +46,7 @@ fn creator(inputs: &Inputs) -> Result<(), Failure> {
 
     if !inputs.skip_layers || inputs.api.restores_store_when_skipping() {
         banner("RESTORING");
-        restore(inputs, group.group.clone(), Some(&analyzed), &connection)?;
+        restore(inputs, &group, Some(&analyzed), &connection)?;
     }
 
     banner("BUILDING");

@@ -19,5 +19,5 @@ fn restorer(inputs: &Inputs) -> Result<(), Failure> {
         Some(analyzed) => Some(refresh(inputs, analyzed, &group, &connection)?),
         None => None,
     };
-    restore(inputs, group.group, analyzed.as_ref(), &connection)
+    restore(inputs, &group, analyzed.as_ref(), &connection)
 }

@@ -8,9 +8,11 @@ use lifecycle::experimental::{Experimental, ExperimentalError};
 use lifecycle::image::{ParseReferenceError, Reference, TIMES};
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::User;
+use lifecycle::target::{ArchCheck, ArchCheckError};
 use platform_spec::api::PlatformApi;
 use platform_spec::exit;
-use platform_spec::input::{Phase, default, env};
+use platform_spec::input::{IndexMode, Phase, default, env};
+use platform_spec::target::{Platform, UnknownPlatform};
 use thiserror::Error;
 
 use crate::args::Args;
@@ -56,12 +58,16 @@ pub struct Inputs {
     pub group: PathBuf,
     /// The image to write: the first argument of analyzer, exporter and creator; empty in other phases.
     pub image: String,
+    /// What the names of the image to write are to name.
+    pub index: IndexMode,
+    /// Where to write what concerns the index.
+    pub index_report: IndexReport,
     /// Prefixes of registries without TLS, or with any certificate.
     pub insecure_registries: Vec<String>,
     /// The launch cache directory: not used without a daemon, but made the user's.
     pub launch_cache: Option<PathBuf>,
-    /// The launcher's executable.
-    pub launcher: PathBuf,
+    /// The launcher's executable; `None` leaves the choice to the target.
+    pub launcher: Option<PathBuf>,
     /// The directory of the launcher's SBOM files.
     pub launcher_sbom: PathBuf,
     /// The layers directory.
@@ -84,6 +90,8 @@ pub struct Inputs {
     pub project_metadata: PathBuf,
     /// `report.toml`
     pub report: PathBuf,
+    /// The `report.toml` of each image to join, for the indexer.
+    pub reports: Vec<PathBuf>,
     /// `run.toml`
     pub run: PathBuf,
     /// The run image, where the platform chose one.
@@ -98,8 +106,23 @@ pub struct Inputs {
     pub system: PathBuf,
     /// More names for the image to write, without the empty ones.
     pub tags: Vec<String>,
+    /// The architecture that the app image is to be for, if one was asked for by flag or variable.
+    pub target_arch: Option<Platform>,
+    /// What to do about programs for another architecture; `None` leaves it to whether there is a target.
+    pub arch_check: Option<ArchCheck>,
+    /// Globs of paths that the check leaves alone.
+    pub arch_check_ignore: Vec<String>,
     /// Whom the phase is to run as.
     pub user: User,
+}
+
+/// `index-report.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexReport {
+    /// Where it is written.
+    pub path: PathBuf,
+    /// Whether somebody chose the path: then it is an error if it cannot be written.
+    pub given: bool,
 }
 
 /// Inputs that a phase cannot run with.
@@ -170,7 +193,24 @@ pub enum InputError {
         "resolve inputs: SOURCE_DATE_EPOCH is {0}, but a time has to be within the years 0 to 9999, in seconds since 1970"
     )]
     Time(i64),
-    /// Layouts are experimental.
+    /// An architecture that nobody knows.
+    #[error("resolve inputs: target architecture (-target-arch, {})", env::TARGET_ARCH)]
+    TargetArch(#[source] UnknownPlatform),
+    /// What is to be done with an index.
+    #[error("resolve inputs: {what} is {text:?}, but has to be off, merge or replace")]
+    Index {
+        /// The flag or the variable.
+        what: &'static str,
+        /// What was given.
+        text: String,
+    },
+    /// The rebaser cannot make an index anew.
+    #[error("resolve inputs: the rebaser has no -index replace: with merge, it rebases what is in the index")]
+    RebaseReplace,
+    /// What is to be done about programs for another architecture.
+    #[error("resolve inputs")]
+    ArchCheck(#[from] ArchCheckError),
+    /// Layouts and targets are experimental.
     #[error(transparent)]
     Experimental(#[from] ExperimentalError),
 }
@@ -189,6 +229,10 @@ impl PhaseError for InputError {
             | Self::Id { .. }
             | Self::Daemon
             | Self::LayoutDir
+            | Self::TargetArch(_)
+            | Self::Index { .. }
+            | Self::RebaseReplace
+            | Self::ArchCheck(_)
             | Self::ExecEnv(_) => exit::INVALID_ARGUMENTS,
             Self::Time(_) => exit::EXPORT_ERROR,
             Self::Experimental(_) => exit::GENERIC,
@@ -201,12 +245,15 @@ fn arguments(phase: Phase, given: &[OsString]) -> Result<(), InputError> {
     let received = given.len();
     match phase {
         Phase::Analyze | Phase::Create if received != 1 => Err(InputError::Count { received, expected: "1" }),
-        Phase::Export | Phase::Rebase if received == 0 => Err(InputError::Count { received, expected: "at least 1" }),
+        Phase::Export | Phase::Rebase | Phase::Index if received == 0 => {
+            Err(InputError::Count { received, expected: "at least 1" })
+        }
         Phase::Detect | Phase::Restore | Phase::Build | Phase::Extend if received != 0 => Err(InputError::Unexpected),
         Phase::Analyze
         | Phase::Create
         | Phase::Export
         | Phase::Rebase
+        | Phase::Index
         | Phase::Detect
         | Phase::Restore
         | Phase::Build
@@ -239,6 +286,8 @@ pub(crate) fn resolve(
         gid,
         group,
         image: deprecated_run_image,
+        index,
+        index_report,
         insecure_registry,
         launch_cache,
         launcher,
@@ -255,7 +304,7 @@ pub(crate) fn resolve(
         previous_image,
         process_type,
         project_metadata,
-        report,
+        mut report,
         run,
         run_image,
         skip_layers,
@@ -263,6 +312,7 @@ pub(crate) fn resolve(
         stack,
         system,
         tag,
+        target_arch,
         uid,
         version: _, // answered before
         positional,
@@ -271,6 +321,8 @@ pub(crate) fn resolve(
 
     let uses_images = match phase {
         Phase::Analyze | Phase::Restore | Phase::Export | Phase::Create | Phase::Rebase => true,
+        // There is no daemon and no layout to join images in.
+        Phase::Index => false,
         Phase::Detect | Phase::Build | Phase::Extend => false,
     };
     let exports = matches!(phase, Phase::Analyze | Phase::Export | Phase::Create);
@@ -299,7 +351,7 @@ pub(crate) fn resolve(
 
     let mut names = positional.into_iter().map(|name| text("image", name)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let image = names.next().unwrap_or_default();
-    if image.is_empty() && (exports || phase == Phase::Rebase) {
+    if image.is_empty() && (exports || matches!(phase, Phase::Rebase | Phase::Index)) {
         return Err(InputError::NoImage);
     }
     let tags = tag.into_iter().map(|tag| text("tag", tag)).collect::<Result<Vec<_>, _>>()?;
@@ -326,6 +378,14 @@ pub(crate) fn resolve(
         (true, Some(dir)) => Some(dir),
     };
 
+    let target_arch = optional_text("target architecture", target_arch, env::TARGET_ARCH)?;
+    let target_arch = target_arch.map(|text| text.parse()).transpose().map_err(InputError::TargetArch)?;
+    let index = index_mode(phase, index, environment)?;
+    let chosen_index_report = optional(index_report.clone(), env::INDEX_REPORT);
+    let index_report_given = chosen_index_report.is_some_and(|path| path != default::INDEX_REPORT);
+    let reports = if phase == Phase::Index { std::mem::take(&mut report) } else { Vec::new() };
+    let reports = reports.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+
     let insecure_registries = environment.list(env::INSECURE_REGISTRIES).into_iter().chain(insecure_registry);
     let insecure_registries = insecure_registries.map(|name| text("insecure registry", name));
 
@@ -346,9 +406,14 @@ pub(crate) fn resolve(
         generated: absolute(&in_layers(generated, env::GENERATED, default::GENERATED), cwd),
         group: in_layers(group, env::GROUP, default::GROUP),
         image,
+        index,
+        index_report: IndexReport {
+            path: in_layers(index_report.filter(|path| !path.is_empty()), env::INDEX_REPORT, default::INDEX_REPORT),
+            given: index_report_given,
+        },
         insecure_registries: listed(insecure_registries)?,
         launch_cache: optional_directory(launch_cache, env::LAUNCH_CACHE),
-        launcher: launcher.map_or_else(|| default::LAUNCHER.into(), PathBuf::from),
+        launcher: launcher.map(PathBuf::from),
         launcher_sbom: launcher_sbom.map_or_else(|| default::LAUNCHER_SBOM.into(), PathBuf::from),
         layers: absolute(Path::new(&unresolved_layers), cwd),
         layout,
@@ -359,7 +424,8 @@ pub(crate) fn resolve(
         previous_image,
         process_type: optional_text("process type", process_type, env::PROCESS_TYPE)?,
         project_metadata: in_layers(project_metadata, env::PROJECT_METADATA, default::PROJECT_METADATA),
-        report: in_layers(report, env::REPORT, default::REPORT),
+        report: in_layers(report.pop(), env::REPORT, default::REPORT),
+        reports,
         run: file(run, env::RUN, default::RUN),
         run_image: optional_text("run image", run_image, env::RUN_IMAGE)?,
         skip_layers: skip_layers.or(skip_restore).unwrap_or_else(|| {
@@ -368,11 +434,22 @@ pub(crate) fn resolve(
         }),
         source_date_epoch: match phase {
             Phase::Export | Phase::Create => source_date_epoch(api, environment)?,
-            Phase::Analyze | Phase::Detect | Phase::Restore | Phase::Extend | Phase::Build | Phase::Rebase => None,
+            Phase::Analyze
+            | Phase::Detect
+            | Phase::Restore
+            | Phase::Extend
+            | Phase::Build
+            | Phase::Rebase
+            | Phase::Index => None,
         },
         stack: file(stack, env::STACK, default::STACK),
         system: file(system, env::SYSTEM, default::SYSTEM),
         tags,
+        target_arch,
+        arch_check: ArchCheck::parse(environment.text(env::ARCH_CHECK))?,
+        arch_check_ignore: listed(
+            environment.list(env::ARCH_CHECK_IGNORE).into_iter().map(|glob| text("paths to ignore", glob)),
+        )?,
         user: User {
             uid: id("uid", uid.unwrap_or_else(|| environment.integer(env::UID)))?,
             gid: id("gid", gid.unwrap_or_else(|| environment.integer(env::GID)))?,
@@ -387,6 +464,12 @@ pub(crate) fn resolve(
 fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
     if inputs.api.has_exec_env() && inputs.exec_env.contains('/') {
         return Err(InputError::ExecEnv(inputs.exec_env.clone()));
+    }
+    if inputs.target_arch.is_some() && phase != Phase::Index {
+        inputs.experimental.allow("target architecture")?;
+    }
+    if inputs.index != IndexMode::Off || phase == Phase::Index {
+        inputs.experimental.allow("export to an index")?;
     }
     if !matches!(phase, Phase::Analyze | Phase::Export | Phase::Create) {
         return Ok(());
@@ -439,6 +522,23 @@ fn in_layers(path: OsString, layers: &OsStr) -> PathBuf {
     let (before, after) = (&bytes[..at], &bytes[at + placeholder.len()..]);
     let after = if layers.is_empty() { after.strip_prefix(b"/").unwrap_or(after) } else { after };
     PathBuf::from(OsString::from_vec([before, layers.as_bytes(), after].concat()))
+}
+
+/// Whether the flag or the variable asks for an index.
+fn index_mode(phase: Phase, flag: Option<OsString>, environment: &Environment) -> Result<IndexMode, InputError> {
+    match phase {
+        Phase::Export | Phase::Create | Phase::Rebase => {}
+        Phase::Analyze | Phase::Detect | Phase::Restore | Phase::Extend | Phase::Build | Phase::Index => {
+            return Ok(IndexMode::Off);
+        }
+    }
+    let what = if flag.is_some() { "-index" } else { env::INDEX };
+    let given = flag.or_else(|| environment.get(env::INDEX).map(OsStr::to_owned)).unwrap_or_default();
+    match given.to_str().and_then(IndexMode::parse) {
+        Some(IndexMode::Replace) if phase == Phase::Rebase => Err(InputError::RebaseReplace),
+        Some(mode) => Ok(mode),
+        None => Err(InputError::Index { what, text: given.to_string_lossy().into_owned() }),
+    }
 }
 
 fn text(what: &'static str, value: OsString) -> Result<String, InputError> {

@@ -32,7 +32,7 @@ use platform_spec::input::env;
 
 pub use dispatch::dispatch;
 pub use failure::Failure;
-pub use inputs::{InputError, Inputs};
+pub use inputs::{IndexReport, InputError, Inputs};
 pub use platform_spec::input::Phase;
 
 use environment::Environment;

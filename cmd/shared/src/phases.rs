@@ -7,6 +7,7 @@ use lifecycle::buildpack::{OS_RELEASE, build_target};
 use lifecycle::phase::build::family::Family;
 use lifecycle::phase::detect::{self, Detected};
 use lifecycle::phase::{build, generate};
+use lifecycle::target::BuildTarget;
 use lifecycle_launch::console;
 use lifecycle_launch::env::Env;
 use platform_spec::analyzed::Analyzed;
@@ -25,6 +26,7 @@ pub fn detect(inputs: &Inputs, environment: Env) -> Result<Detected, Failure> {
         platform_dir: inputs.platform.clone(),
         build_config_dir: inputs.build_config.clone(),
         analyzed_path: inputs.analyzed.clone(),
+        target_arch: inputs.target_arch.clone(),
         order_path: inputs.order.clone(),
         system_path: inputs.system.clone(),
         exec_env: inputs.exec_env.clone(),
@@ -62,7 +64,8 @@ pub fn generate(inputs: &Inputs, detected: Detected, environment: Env) -> Result
 
 /// Runs `bin/build` of the buildpacks of the group, and writes `metadata.toml`.
 pub fn build(inputs: &Inputs, group: Group, plan: Plan, analyzed: &Analyzed, environment: Env) -> Result<(), Failure> {
-    let recorded = analyzed.run_image.as_ref().and_then(|image| image.target.as_ref());
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), analyzed)?;
+    build_for.check_builder(&group)?;
     let phase = build::Inputs {
         platform_api: inputs.api,
         app_dir: inputs.app.clone(),
@@ -74,7 +77,7 @@ pub fn build(inputs: &Inputs, group: Group, plan: Plan, analyzed: &Analyzed, env
         environment,
         group,
         plan,
-        target: build_target(recorded, Path::new(OS_RELEASE)),
+        target: build_target(build_for.recorded_or_asked(analyzed).as_ref(), Path::new(OS_RELEASE)),
     };
     let metadata = build::run(&phase, Box::new(console::output()))?;
     Ok(build::write_metadata(&inputs.layers, inputs.api, &metadata)?)

@@ -26,7 +26,7 @@ use thiserror::Error;
 
 pub use self::environment::{build_environment, target_variables};
 pub use self::plan_file::{PlanFile, PlanFileError};
-pub use self::target::{OS_RELEASE, TargetMismatch, build_target, check_target};
+pub use self::target::{OS_RELEASE, TargetMismatch, build_target, check_build_arch, check_target};
 use crate::file::{self, LoadError, PathContext, PathError};
 
 /// Whether a [`Module`] is a buildpack or an image extension.

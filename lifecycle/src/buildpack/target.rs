@@ -105,14 +105,41 @@ fn parse_os_release(text: &str) -> Option<Distro> {
     (distro != Distro::default()).then_some(distro)
 }
 
-/// A base image whose target a module does not support. Names both, as JSON in the reference's words, which
-/// platforms look for.
+/// A base image whose target a module does not support, or on which it cannot build for it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("unable to satisfy target os/arch constraints; run image: {run_image}, {kind}: {supported}")]
-pub struct TargetMismatch {
-    kind: Kind,
-    run_image: String,
-    supported: String,
+pub enum TargetMismatch {
+    /// The module does not support the target. Names both, as JSON in the reference's words, which platforms look for.
+    #[error("unable to satisfy target os/arch constraints; run image: {run_image}, {kind}: {supported}{explanation}")]
+    Unsupported {
+        /// What the module is.
+        kind: Kind,
+        /// The base image's target.
+        run_image: String,
+        /// The module's.
+        supported: String,
+        /// In which field they differ, if a target was asked for.
+        explanation: String,
+    },
+    /// Here, buildpacks run on another architecture than the target's, and the module does not say that it can.
+    #[error(
+        "unable to build for {target} on {build}: {kind} '{name}' does not state build-arch for that target\n\
+         Its {kind}.toml has to say [[targets]] with arch = {target_arch:?} and build-arch = [{build_arch:?}], if it can;\n\
+         else build where buildpacks run on {target}: on such a machine, or emulated."
+    )]
+    NotFromHere {
+        /// What the module is.
+        kind: Kind,
+        /// The module's id and version.
+        name: String,
+        /// The target: `linux/arm64`.
+        target: String,
+        /// Where buildpacks run: `linux/amd64`.
+        build: String,
+        /// The target's architecture.
+        target_arch: String,
+        /// The build architecture.
+        build_arch: String,
+    },
 }
 
 /// Whether a base image is among the targets that a module supports. What either side leaves empty matches anything,
@@ -124,7 +151,81 @@ pub fn check_target(kind: Kind, supported: &[BuildpackTarget], base: &Target) ->
     let supported: Vec<_> = supported.iter().map(Shown::from).collect();
     // A list is not a table, so each is written on its own.
     let supported: Vec<_> = supported.iter().map(to_go_json).collect();
-    Err(TargetMismatch { kind, run_image: to_go_json(base), supported: format!("[{}]", supported.join(",")) })
+    Err(TargetMismatch::Unsupported {
+        kind,
+        run_image: to_go_json(base),
+        supported: format!("[{}]", supported.join(",")),
+        explanation: String::new(),
+    })
+}
+
+impl TargetMismatch {
+    /// Says in which field the module's targets and the one asked for differ.
+    #[must_use]
+    pub fn explain(self, name: &str, stated: &[BuildpackTarget], base: &Target) -> Self {
+        match self {
+            Self::Unsupported { kind, run_image, supported, explanation: _ } => {
+                let explanation = differences(stated, base).map_or_else(String::new, |(field, theirs, wanted)| {
+                    format!("\n{field}: the build is for {wanted}, {kind} '{name}' is for {theirs}")
+                });
+                Self::Unsupported { kind, run_image, supported, explanation }
+            }
+            other @ Self::NotFromHere { .. } => other,
+        }
+    }
+}
+
+/// The field in which no stated target is the base image's: its name, what is stated, what the base image has. Of the
+/// targets that agree in what comes before it.
+fn differences(stated: &[BuildpackTarget], base: &Target) -> Option<(&'static str, String, String)> {
+    type Value = fn(&BuildpackTarget) -> String;
+    let distros = |target: &BuildpackTarget| {
+        target.distros.iter().map(|distro| format!("{} {}", distro.name, distro.version)).collect::<Vec<_>>().join(", ")
+    };
+    let platform = base.platform();
+    let distro = base.distro.as_ref().map_or("none".to_owned(), |distro| format!("{} {}", distro.name, distro.version));
+    // A target cut down to the fields up to this one.
+    let os = |target: &BuildpackTarget| BuildpackTarget { os: target.os.clone(), ..BuildpackTarget::default() };
+    let arch = |target: &BuildpackTarget| BuildpackTarget { arch: target.arch.clone(), ..os(target) };
+    let variant = |target: &BuildpackTarget| BuildpackTarget { variant: target.variant.clone(), ..arch(target) };
+    let fields: [(&'static str, String, Value, &dyn Fn(&BuildpackTarget) -> BuildpackTarget); 4] = [
+        ("os", platform.os().to_owned(), |target| target.os.clone(), &os),
+        ("arch", platform.arch().to_owned(), |target| target.arch.clone(), &arch),
+        ("arch-variant", platform.variant().to_owned(), |target| target.variant.clone(), &variant),
+        ("distros", distro, distros, &BuildpackTarget::clone),
+    ];
+    let mut left: Vec<&BuildpackTarget> = stated.iter().collect();
+    for (field, wanted, value, cut) in fields {
+        let (same, other): (Vec<_>, Vec<_>) = left.into_iter().partition(|target| cut(target).matches(base));
+        if same.is_empty() {
+            let mut theirs: Vec<_> = other.into_iter().map(value).collect();
+            theirs.dedup();
+            return Some((field, theirs.join(" or "), wanted));
+        }
+        left = same;
+    }
+    None
+}
+
+/// Whether a buildpack can build for a target on a machine of another architecture (target-arch.md, *Cross builds*). One
+/// that does not say so cannot.
+pub fn check_build_arch(
+    name: &str,
+    supported: &[BuildpackTarget],
+    base: &Target,
+    build: &Platform,
+) -> Result<(), TargetMismatch> {
+    if supported.iter().any(|target| target.matches(base) && target.builds_on(build)) {
+        return Ok(());
+    }
+    Err(TargetMismatch::NotFromHere {
+        kind: Kind::Buildpack,
+        name: name.to_owned(),
+        target: base.platform().to_string(),
+        build: build.to_string(),
+        target_arch: base.arch.clone(),
+        build_arch: build.arch().to_owned(),
+    })
 }
 
 /// A supported target as the message has it.
@@ -139,7 +240,7 @@ struct Shown<'a> {
 }
 
 impl<'a> From<&'a BuildpackTarget> for Shown<'a> {
-    fn from(BuildpackTarget { os, arch, variant, distros }: &'a BuildpackTarget) -> Self {
+    fn from(BuildpackTarget { os, arch, variant, distros, build_arch: _ }: &'a BuildpackTarget) -> Self {
         Self { os, arch, variant, distros }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use lifecycle_launch::console::chain;
 use log::warn;
 use platform_spec::label::{CACHE_METADATA, CacheMetadata};
-use platform_spec::target::Target;
+use platform_spec::target::{Platform, Target};
 
 use super::CacheError;
 use crate::digest::Digest;
@@ -26,7 +26,7 @@ pub struct ImageCache<'a> {
 pub struct Next<'a> {
     cache: &'a ImageCache<'a>,
     push: Box<dyn crate::image::Push + 'a>,
-    arch: String,
+    target: Platform,
     layers: std::sync::Mutex<Vec<Layer>>,
 }
 
@@ -60,11 +60,10 @@ impl<'a> ImageCache<'a> {
         self.metadata = CacheMetadata::default();
     }
 
-    /// The architecture that its config names, `linux/arm64`.
-    pub(super) fn config_arch(&self) -> Option<String> {
+    /// The architecture that its config names.
+    pub(super) fn config_arch(&self) -> Option<Platform> {
         let config = &self.image.as_ref()?.config;
-        let arch = Some(config.architecture()).filter(|arch| !arch.is_empty())?;
-        Some(format!("{}/{arch}", config.os()))
+        (!config.architecture().is_empty()).then(|| crate::target::platform(config).platform())
     }
 
     /// The layer with a diffID, if the cache has it.
@@ -85,9 +84,9 @@ impl<'a> ImageCache<'a> {
         })
     }
 
-    pub(super) fn begin(&self, arch: &str) -> Result<Next<'_>, CacheError> {
+    pub(super) fn begin(&self, target: &Platform) -> Result<Next<'_>, CacheError> {
         let push = self.store.push(&self.name, &[]).map_err(|cause| self.store_error(cause))?;
-        Ok(Next { cache: self, push, arch: arch.to_owned(), layers: std::sync::Mutex::default() })
+        Ok(Next { cache: self, push, target: target.clone(), layers: std::sync::Mutex::default() })
     }
 
     fn store_error(&self, cause: StoreError) -> CacheError {
@@ -116,9 +115,9 @@ impl Next<'_> {
 
     pub(super) fn commit(self, metadata: &CacheMetadata) -> Result<(), CacheError> {
         let cache = self.cache;
-        let (os, arch) = self.arch.split_once('/').unwrap_or(("linux", ""));
         let label = platform_spec::text::to_go_json(metadata);
-        let mut draft = Draft::empty(os, arch, "").edit(|config| config.set_label(CACHE_METADATA, &label));
+        let mut draft = Draft::empty(self.target.os(), self.target.arch(), self.target.variant())
+            .edit(|config| config.set_label(CACHE_METADATA, &label));
         for layer in self.layers.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             draft = draft.with_layer(layer, "");
         }

@@ -18,11 +18,13 @@ use std::io::Read;
 use lifecycle_launch::console::chain;
 use log::warn;
 use platform_spec::label::{BuildpackLayers, CacheMetadata};
+use platform_spec::target::Platform;
 use thiserror::Error;
 
 use crate::digest::Digest;
 use crate::file::PathError;
 use crate::image::StoreError;
+use crate::target::BuildTarget;
 
 /// A cache that was opened for reading.
 pub enum Cache<'a> {
@@ -86,18 +88,27 @@ impl Cache<'_> {
         }
     }
 
-    /// Forgets what the cache holds if it was made for another architecture than `arch` (`linux/amd64`), and says so.
-    /// `own` is the architecture of a cache that does not say.
+    /// Forgets what the cache holds if it was made for other machines, and says so.
     #[must_use]
-    pub fn only_for(mut self, arch: &str, own: &str) -> Self {
+    pub fn only_for(mut self, machines: &Machines) -> Self {
+        let metadata = self.metadata();
         let recorded = match &self {
-            Self::Volume(cache) => cache.metadata().target_arch.clone(),
-            Self::Image(cache) => cache.metadata().target_arch.clone().or_else(|| cache.config_arch()),
+            Self::Volume(_) => None,
+            Self::Image(cache) => cache.config_arch(),
         };
-        let recorded = recorded.unwrap_or_else(|| own.to_owned());
-        if recorded != arch {
-            if self.metadata().buildpacks.is_some() {
-                warn!("Not using the cache: its layers are for {recorded}, the run image is for {arch}");
+        let recorded =
+            metadata.target_arch.as_deref().map(platform).or(recorded).unwrap_or_else(|| machines.own.clone());
+        // Without a target, buildpacks run on what the app is for.
+        let built_on = metadata.build_arch.as_deref().unwrap_or(recorded.arch());
+        let reason = if !machines.target.selects(&recorded) {
+            Some(format!("its layers are for {recorded}, the run image is for {}", machines.target))
+        } else {
+            let here = machines.build.as_ref().filter(|build| platform(built_on).arch() != build.arch());
+            here.map(|build| format!("its layers were made on linux/{built_on}, this build runs on {build}"))
+        };
+        if let Some(reason) = reason {
+            if metadata.buildpacks.is_some() {
+                warn!("Not using the cache: {reason}");
             }
             match &mut self {
                 Self::Volume(cache) => cache.forget(),
@@ -105,6 +116,38 @@ impl Cache<'_> {
             }
         }
         self
+    }
+}
+
+/// For which machine the layers of a cache are, and on which they were made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machines {
+    /// The app's.
+    pub target: Platform,
+    /// The one on which buildpacks run, if a target was asked for.
+    pub build: Option<Platform>,
+    /// That of this lifecycle: of a cache directory that does not say.
+    pub own: Platform,
+}
+
+impl Machines {
+    /// Those of a build whose run image is for `run_image`.
+    pub fn of(build_for: &BuildTarget, run_image: Platform) -> Self {
+        Self {
+            target: run_image,
+            build: build_for.asked().map(|_| build_for.build().clone()),
+            own: Platform::of_this_program(),
+        }
+    }
+}
+
+/// An architecture as caches record it: `linux/arm64`, `arm64`.
+fn platform(recorded: &str) -> Platform {
+    let parts: Vec<&str> = recorded.split('/').collect();
+    match parts.as_slice() {
+        [arch] => Platform::new("linux", arch, ""),
+        [os, arch, variant @ ..] => Platform::new(os, arch, variant.first().copied().unwrap_or_default()),
+        [] => Platform::new("", "", ""),
     }
 }
 
@@ -130,11 +173,11 @@ pub enum Writer<'a> {
 }
 
 impl<'a> Cache<'a> {
-    /// Begins the next generation. `arch` is what its layers are for (`linux/amd64`).
-    pub fn begin(&self, arch: &str) -> Result<Writer<'_>, CacheError> {
+    /// Begins the next generation. `target` is what its layers are for.
+    pub fn begin(&self, target: &Platform) -> Result<Writer<'_>, CacheError> {
         match self {
             Self::Volume(cache) => cache.begin().map(Writer::Volume),
-            Self::Image(cache) => cache.begin(arch).map(Writer::Image),
+            Self::Image(cache) => cache.begin(target).map(Writer::Image),
         }
     }
 }

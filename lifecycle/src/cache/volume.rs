@@ -5,6 +5,7 @@
 //! <dir>/committed/sha256:<hex>.tar                           layers, uncompressed, by diffID
 //! <dir>/staging/                                             the next generation, same layout
 //! <dir>/committed-backup/                                    between two renames, where no exchange is possible
+//! <dir>/targets/linux-arm64/{committed,staging,…}            the same again for a target that was asked for
 //! ```
 //!
 //! `staging` and `committed` are exchanged in one step (`renameat2`); where the file system cannot, by two renames,
@@ -67,6 +68,16 @@ impl VolumeCache {
         Ok(Self { dir: dir.to_owned(), metadata: read_metadata(&dir.join("committed"))? })
     }
 
+    /// Opens the place of one target in a cache directory, `<dir>/targets/<place>`. It need not exist yet.
+    pub fn open_place(dir: &Path, place: &str) -> Result<Self, CacheError> {
+        let at = dir.join("targets").join(place);
+        match fs::symlink_metadata(&at) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::open(dir)
+                .map(|cache| Self { dir: cache.dir.join("targets").join(place), metadata: CacheMetadata::default() }),
+            _ => Self::open(&at),
+        }
+    }
+
     /// What it holds.
     pub fn metadata(&self) -> &CacheMetadata {
         &self.metadata
@@ -88,6 +99,7 @@ impl VolumeCache {
 
     /// Begins the next generation; waits while another run writes one.
     pub(super) fn begin(&self) -> Result<Staging, CacheError> {
+        fs::create_dir_all(&self.dir).path("create directory", &self.dir)?;
         let lock = lock(&self.dir);
         let path = self.dir.join("staging");
         remove(&path)?;

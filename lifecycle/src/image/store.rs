@@ -140,6 +140,16 @@ pub enum StoreError {
         /// What there is.
         available: Vec<String>,
     },
+    /// An image for another machine than the one that was asked for.
+    #[error("{name}: the image is for {found}, not for {wanted}")]
+    OtherPlatform {
+        /// The name as given.
+        name: String,
+        /// The target asked for: `linux/arm64`.
+        wanted: String,
+        /// What its config says: `linux/amd64`.
+        found: String,
+    },
     /// The image is there, but its parts do not fit together.
     #[error("{name}: {reason}")]
     Corrupt {
@@ -188,7 +198,10 @@ impl StoreError {
     /// For a previous or cache image: whether this counts as "there is none" (404; 401 with an error text; no such child).
     pub fn counts_as_absent(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::NoChild { .. } | Self::Unauthorized { told: Some(_), .. } => true,
+            Self::NotFound { .. }
+            | Self::NoChild { .. }
+            | Self::OtherPlatform { .. }
+            | Self::Unauthorized { told: Some(_), .. } => true,
             Self::Name { .. }
             | Self::Unauthorized { told: None, .. }
             | Self::Forbidden { .. }

@@ -11,7 +11,6 @@ use log::{debug, info, warn};
 use platform_spec::analyzed::{Analyzed, AnalyzedRunImage, ImageIdentifier};
 use platform_spec::api::PlatformApi;
 use platform_spec::label::{self, LifecycleMetadata};
-use platform_spec::target::Target;
 use platform_spec::{exit, text};
 use thiserror::Error;
 
@@ -21,7 +20,7 @@ use crate::file::PathError;
 use crate::image::{Image, Layer, ParseReferenceError, Reference, Source, Store, StoreError, describe_platform};
 use crate::layer::extract::{ExtractError, extract};
 use crate::run_image::{Chosen, RunImageError, RunImageInput};
-use crate::target;
+use crate::target::{self, BuildTarget};
 use lifecycle_launch::console::chain;
 
 /// What the phase knows.
@@ -43,8 +42,8 @@ pub struct Inputs {
     pub layers: PathBuf,
     /// Whether nothing of the previous image is to be restored.
     pub skip_layers: bool,
-    /// Which image of an index is meant.
-    pub target: Target,
+    /// For which machine the build is.
+    pub build_for: BuildTarget,
 }
 
 /// Where images are.
@@ -85,6 +84,9 @@ pub enum AnalyzeError {
         #[source]
         source: StoreError,
     },
+    /// The run image is not for the machine that was asked for.
+    #[error("resolve inputs: the run image has to be for the target architecture")]
+    OtherTarget(#[source] StoreError),
     /// The run image does not say for which machine it is.
     #[error("unpack metadata from image {name}")]
     Target {
@@ -124,7 +126,7 @@ impl PhaseError for AnalyzeError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::RunImage(error) => error.exit_code(),
-            Self::Reference(_) => exit::INVALID_ARGUMENTS,
+            Self::Reference(_) | Self::OtherTarget(_) => exit::INVALID_ARGUMENTS,
             Self::Access { .. }
             | Self::Open { .. }
             | Self::Target { .. }
@@ -138,7 +140,7 @@ impl PhaseError for AnalyzeError {
     fn says_what_failed(&self) -> bool {
         match self {
             Self::RunImage(error) => error.says_what_failed(),
-            Self::Reference(_) | Self::Access { .. } => true,
+            Self::Reference(_) | Self::OtherTarget(_) | Self::Access { .. } => true,
             Self::Open { .. }
             | Self::Target { .. }
             | Self::NoSbom(_)
@@ -153,20 +155,20 @@ impl PhaseError for AnalyzeError {
 pub fn run(inputs: &Inputs, stores: Stores<'_>) -> Result<Analyzed, AnalyzeError> {
     let _timer = super::Timer::start("Analyzer");
     let output = Reference::parse(&inputs.image)?;
-    let chosen = inputs.run_image.choose(&output, &inputs.target, stores.images)?;
+    let chosen = inputs.run_image.choose(&output, &inputs.build_for, stores.images)?;
     check_access(inputs, &chosen, stores)?;
 
     let (previous, run_image) = thread::scope(|scope| {
-        let previous = scope.spawn(|| stores.images.open(&inputs.previous_image, &inputs.target));
+        let previous = scope.spawn(|| inputs.build_for.open(stores.images, &inputs.previous_image));
         let run_image = match &chosen.image {
             Some(image) => Ok(image.clone()),
-            None => stores.images.open(&chosen.name, &inputs.target),
+            None => inputs.build_for.open(stores.images, &chosen.name),
         };
         (previous.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), run_image)
     });
     let shown = stores.images.shown_name(&inputs.previous_image);
     let previous = use_previous(&shown, previous, stores.images)?;
-    let run_image = use_run_image(&stores.images.shown_name(&chosen.name), run_image)?;
+    let run_image = use_run_image(&stores.images.shown_name(&chosen.name), run_image, &inputs.build_for)?;
     let previous = previous.filter(|image| is_of_same_machine(image, &shown, run_image.as_ref()));
     let (reference, metadata) = match &previous {
         None => (String::new(), LifecycleMetadata::default()),
@@ -183,6 +185,7 @@ pub fn run(inputs: &Inputs, stores: Stores<'_>) -> Result<Analyzed, AnalyzeError
         restore_sbom(image, &sbom.sha, &inputs.layers, stores.images)?;
     }
     Ok(Analyzed {
+        target_arch: inputs.build_for.recorded(),
         previous_image: Some(ImageIdentifier { reference }),
         metadata,
         run_image: Some(describe_run_image(&chosen.name, run_image.as_ref(), inputs)?),
@@ -215,10 +218,20 @@ fn check_access(inputs: &Inputs, chosen: &Chosen, stores: Stores<'_>) -> Result<
     })
 }
 
-/// The run image, if there is one. That there is none is not an error here: the exporter will say so.
-fn use_run_image(name: &str, opened: Result<Image, StoreError>) -> Result<Option<Image>, AnalyzeError> {
+/// The run image, if there is one. That there is none is not an error here: the exporter will say so. That there is one
+/// for other machines than the one that was asked for is.
+fn use_run_image(
+    name: &str,
+    opened: Result<Image, StoreError>,
+    build_for: &BuildTarget,
+) -> Result<Option<Image>, AnalyzeError> {
     match opened {
         Ok(image) => Ok(Some(image)),
+        Err(source @ (StoreError::NoChild { .. } | StoreError::OtherPlatform { .. }))
+            if build_for.asked().is_some() =>
+        {
+            Err(AnalyzeError::OtherTarget(source))
+        }
         Err(error) if error.counts_as_absent() => {
             tell_absent(name, &error);
             Ok(None)
@@ -351,7 +364,7 @@ fn describe_run_image(name: &str, image: Option<&Image>, inputs: &Inputs) -> Res
     if inputs.api.has_targets() {
         described.image = name.to_owned();
         described.target = Some(match image {
-            None => inputs.target.clone(),
+            None => inputs.build_for.target(),
             Some(image) => {
                 target::of_image(image).map_err(|source| AnalyzeError::Target { name: name.to_owned(), source })?
             }

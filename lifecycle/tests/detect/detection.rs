@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use platform_spec::target::Platform;
 use platform_spec::text::to_toml;
 
 use crate::*;
@@ -342,4 +343,122 @@ fn execution_environments_decide_too() {
     world.inputs.exec_env = "production".to_owned();
     world.inputs.platform_api = PlatformApi::parse(Some("0.14")).expect("an API");
     assert_eq!(names(&world.order("test old").detect()), "test old");
+}
+
+/// An architecture that this machine's is not, and this machine's.
+fn other_and_own() -> (&'static str, &'static str) {
+    if Platform::of_this_program().arch() == "arm64" { ("amd64", "arm64") } else { ("arm64", "amd64") }
+}
+
+#[test]
+fn a_cross_build_needs_buildpacks_that_say_that_they_can() {
+    let (other, own) = other_and_own();
+    let mut world = World::new("0.12");
+    let analyzed = format!(
+        "[run-image]\nreference = 'run@sha256:1'\nimage = 'run'\n[run-image.target]\nos = 'linux'\narch = '{other}'\n"
+    );
+    world.write("layers/analyzed.toml", format!("target-arch = '{other}'\n{analyzed}"));
+    let build_arch = |arch: &str, on: &str| format!("[[targets]]\narch = '{arch}'\nbuild-arch = [{on}]");
+    for (name, targets, can) in [
+        ("silent", String::new(), false),
+        ("native", format!("[[targets]]\narch = '{other}'"), false),
+        ("crossing", build_arch(other, &format!("'{own}'")), true),
+        ("anywhere", build_arch(other, "'*'"), true),
+        ("elsewhere", build_arch(other, "'s390x', 'ppc64le'"), false),
+        ("both", format!("[[targets]]\narch = '{own}'\n{}", build_arch(other, "'x86_64', 'aarch64'")), true),
+        ("another", format!("[[targets]]\narch = '{other}'\n{}", build_arch("s390x", "'*'")), false),
+    ] {
+        world.buildpack_with(&format!("{name}@1"), Descriptor { rest: &targets, ..PLAIN }, "touch ran");
+        world.order(name);
+        if can {
+            let detected = world.detect();
+            assert_eq!((names(&detected).as_str(), detected.group.build_arch.as_str()), (name, own));
+            fs::remove_file(world.path("app/ran")).expect("it ran");
+        } else {
+            let (code, text) = world.fail();
+            assert_eq!((code, text.as_str()), (21, "buildpack(s) failed with err"), "{name}");
+            let expected = format!(
+                "unable to build for linux/{other} on linux/{own}: buildpack '{name}@1' does not state build-arch for \
+                 that target\nIts buildpack.toml has to say [[targets]] with arch = \"{other}\" and build-arch = \
+                 [\"{own}\"], if it can;\nelse build where buildpacks run on linux/{other}: on such a machine, or emulated."
+            );
+            assert!(world.printed().contains(&expected), "{name}: {}", world.printed());
+            assert!(!world.path("app/ran").exists(), "what cannot build is not run");
+        }
+    }
+    world.order("?silent crossing");
+    assert_eq!(names(&world.detect()), "crossing", "an optional one is left out");
+
+    // The flag or the variable asks as well, before Platform API 0.12 too, where nothing is known of the run image.
+    world.write("layers/analyzed.toml", "");
+    world.inputs.target_arch = Some(other.parse().expect("known"));
+    for api in ["0.7", "0.11"] {
+        world.inputs.platform_api = platform_spec::api::PlatformApi::parse(Some(api)).expect("supported");
+        assert_eq!(names(&world.detect()), "crossing", "{api}");
+        world.order("silent");
+        assert_eq!(world.fail().0, 21, "{api}");
+        world.order("?silent crossing");
+    }
+}
+
+#[test]
+fn a_target_that_is_not_the_run_images_is_refused() {
+    let (other, own) = other_and_own();
+    let mut world = World::new("0.12");
+    world.buildpack("a@1", "true");
+    world.order("a");
+    let analyzed =
+        |arch: &str| format!("[run-image]\nreference = 'r'\n[run-image.target]\nos = 'linux'\narch = '{arch}'");
+    world.write("layers/analyzed.toml", analyzed(own));
+    world.inputs.target_arch = Some(other.parse().expect("known"));
+    let expected = format!(
+        "resolve inputs: the target is linux/{other}, but the run image that was analyzed is for linux/{own} \
+         (analyzed.toml: run-image.target); give every phase the same target (-target-arch, CNB_BUILD_TARGET_ARCH)"
+    );
+    assert_eq!(world.fail(), (3, expected));
+    world.inputs.target_arch = Some(own.parse().expect("known"));
+    let detected = world.detect();
+    assert_eq!(detected.group.build_arch, own, "a target that is this machine's is one too");
+    world.inputs.target_arch = None;
+    assert_eq!(world.detect().group.build_arch, "", "unset");
+    world.write("layers/analyzed.toml", format!("target-arch = 'sparc'\n{}", analyzed(own)));
+    let (code, text) = world.fail();
+    assert_eq!(code, 3);
+    assert!(
+        text.starts_with("resolve inputs: target-arch in analyzed.toml: parse platform 'sparc': unknown"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_mismatch_names_the_field() {
+    let (other, own) = other_and_own();
+    let mut world = World::new("0.12");
+    world.inputs.target_arch = Some(own.parse().expect("known"));
+    world.write(
+        "layers/analyzed.toml",
+        format!(
+            "[run-image]\nreference = 'r'\n[run-image.target]\nos = 'linux'\narch = '{own}'\n[run-image.target.distro]\n\
+             name = 'ubuntu'\nversion = '24.04'"
+        ),
+    );
+    for (targets, told) in [
+        (
+            format!("[[targets]]\narch = '{other}'"),
+            format!("arch: the build is for {own}, buildpack 'a@1' is for {other}"),
+        ),
+        (
+            "[[targets]]\nos = 'windows'".to_owned(),
+            "os: the build is for linux, buildpack 'a@1' is for windows".to_owned(),
+        ),
+        (
+            format!("[[targets]]\narch = '{own}'\n[[targets.distros]]\nname = 'alpine'\nversion = '3'"),
+            "distros: the build is for ubuntu 24.04, buildpack 'a@1' is for alpine 3".to_owned(),
+        ),
+    ] {
+        world.buildpack_with("a@1", Descriptor { rest: &targets, ..PLAIN }, "true");
+        world.order("a");
+        assert_eq!(world.fail().0, 21);
+        assert!(has_line(&world.printed(), &told), "{told}: {}", world.printed());
+    }
 }

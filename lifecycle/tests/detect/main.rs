@@ -67,6 +67,7 @@ impl World {
             platform_dir: path("platform"),
             build_config_dir: path("build-config"),
             analyzed_path: path("layers/analyzed.toml"),
+            target_arch: None,
             order_path: path("order.toml"),
             system_path: path("system.toml"),
             exec_env: "production".to_owned(),

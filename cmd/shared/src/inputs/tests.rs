@@ -26,7 +26,6 @@ fn path<'a>(inputs: &'a Inputs, name: &str) -> &'a str {
         "extensions" => &inputs.extensions,
         "generated" => &inputs.generated,
         "group" => &inputs.group,
-        "launcher" => &inputs.launcher,
         "launcher_sbom" => &inputs.launcher_sbom,
         "layers" => &inputs.layers,
         "order" => &inputs.order,
@@ -54,7 +53,6 @@ fn defaults() {
         ("extensions", "/cnb/extensions"),
         ("generated", "/layers/generated"),
         ("group", "/layers/group.toml"),
-        ("launcher", "/cnb/lifecycle/launcher"),
         ("launcher_sbom", "/cnb/lifecycle"),
         ("layers", "/layers"),
         ("order", "/cnb/order.toml"),
@@ -70,6 +68,7 @@ fn defaults() {
     }
     assert_eq!((inputs.image.as_str(), inputs.previous_image.as_deref()), ("app", Some("app")));
     assert_eq!(inputs.exec_env, "production");
+    assert_eq!((inputs.launcher, inputs.target_arch, inputs.index), (None, None, IndexMode::Off));
     assert_eq!(inputs.user, User { uid: 0, gid: 0 });
     assert_eq!((inputs.skip_layers, inputs.parallel, inputs.source_date_epoch), (false, false, None));
     assert_eq!(inputs.experimental, Experimental::Refused);
@@ -399,9 +398,11 @@ fn flags_have_the_variables_and_defaults_of_their_table() {
             if told_elsewhere || (phase == Phase::Export && flag.name == "run-image") {
                 continue;
             }
-            let value = match flag.takes {
-                platform_spec::input::Takes::Bool => "true",
-                platform_spec::input::Takes::Integer => "7",
+            let value = match (flag.name, flag.takes) {
+                (_, platform_spec::input::Takes::Bool) => "true",
+                (_, platform_spec::input::Takes::Integer) => "7",
+                ("index", _) => "merge",
+                ("target-arch", _) => "arm64",
                 _ => "r.io/other",
             };
             let resolved = |flags: &[String], variables: &[(&str, &str)]| {
@@ -424,4 +425,116 @@ fn flags_have_the_variables_and_defaults_of_their_table() {
             }
         }
     }
+}
+
+const WARN: (&str, &str) = ("CNB_EXPERIMENTAL_MODE", "warn");
+
+#[test]
+fn the_target_comes_from_the_flag_or_the_variable() {
+    let phases = [
+        (Phase::Analyze, &["app"][..]),
+        (Phase::Detect, &[]),
+        (Phase::Restore, &[]),
+        (Phase::Build, &[]),
+        (Phase::Export, &["app"]),
+        (Phase::Create, &["app"]),
+        (Phase::Rebase, &["app"]),
+        (Phase::Index, &["app"]),
+    ];
+    for (phase, rest) in phases {
+        for api in ["0.7", "0.15"] {
+            let of = |flag: &[&str], variable: &[(&str, &str)]| {
+                let line: Vec<&str> = flag.iter().chain(rest).copied().collect();
+                let variables: Vec<_> = std::iter::once(WARN).chain(variable.iter().copied()).collect();
+                given(phase, api, &line, &variables).map(|inputs| inputs.target_arch.map(|target| target.to_string()))
+            };
+            let variable = [("CNB_BUILD_TARGET_ARCH", "arm/v7")];
+            assert_eq!(of(&[], &[]).expect("unset"), None);
+            assert_eq!(of(&["-target-arch", "aarch64"], &[]).expect("a flag").as_deref(), Some("linux/arm64"));
+            assert_eq!(of(&[], &variable).expect("a variable").as_deref(), Some("linux/arm/v7"));
+            assert_eq!(of(&["-target-arch=s390x"], &variable).expect("both").as_deref(), Some("linux/s390x"));
+            assert_eq!(of(&["-target-arch="], &variable).expect("an empty flag"), None, "an empty value is a value");
+            assert_eq!(of(&[], &[("CNB_BUILD_TARGET_ARCH", "")]).expect("an empty variable"), None);
+            let error = of(&["-target-arch", "sparc"], &[]).expect_err("nobody knows it");
+            let known = "known are 386, amd64, arm, arm64, loong64, mips, mips64, mips64le, mipsle, ppc64, ppc64le, riscv64, s390x";
+            assert_eq!(
+                lifecycle_launch::console::chain(&error),
+                format!(
+                    "resolve inputs: target architecture (-target-arch, CNB_BUILD_TARGET_ARCH): \
+                     parse platform 'sparc': unknown architecture; {known}"
+                )
+            );
+            assert_eq!(error.exit_code(), 3);
+        }
+    }
+}
+
+#[test]
+fn an_index_is_asked_for() {
+    let of = |phase, flag: &[&str], variable: &[(&str, &str)]| {
+        let line: Vec<&str> = flag.iter().chain(&["app"]).copied().collect();
+        let variables: Vec<_> = std::iter::once(WARN).chain(variable.iter().copied()).collect();
+        given(phase, "0.7", &line, &variables).map(|inputs| inputs.index)
+    };
+    for phase in [Phase::Export, Phase::Create, Phase::Rebase] {
+        assert_eq!(of(phase, &[], &[]).expect("unset"), IndexMode::Off);
+        assert_eq!(of(phase, &["-index", "merge"], &[]).expect("a flag"), IndexMode::Merge);
+        assert_eq!(of(phase, &[], &[("CNB_EXPORT_INDEX", "merge")]).expect("a variable"), IndexMode::Merge);
+        assert_eq!(of(phase, &["-index=off"], &[("CNB_EXPORT_INDEX", "merge")]).expect("both"), IndexMode::Off);
+        let error = of(phase, &["-index", "Merge"], &[]).expect_err("not a mode");
+        let text = "resolve inputs: -index is \"Merge\", but has to be off, merge or replace";
+        assert_eq!((error.to_string().as_str(), error.exit_code()), (text, 3));
+        let error = of(phase, &[], &[("CNB_EXPORT_INDEX", "x")]).expect_err("not a mode");
+        let text = "resolve inputs: CNB_EXPORT_INDEX is \"x\", but has to be off, merge or replace";
+        assert_eq!((error.to_string().as_str(), error.exit_code()), (text, 3));
+    }
+    assert_eq!(of(Phase::Export, &["-index", "replace"], &[]).expect("a flag"), IndexMode::Replace);
+    assert_eq!(of(Phase::Rebase, &["-index", "replace"], &[]).expect_err("there is none").exit_code(), 3);
+    assert_eq!(of(Phase::Analyze, &[], &[("CNB_EXPORT_INDEX", "x")]).expect("not its own"), IndexMode::Off);
+}
+
+#[test]
+fn targets_and_indexes_are_experimental() {
+    for variables in [&[][..], &[("CNB_EXPERIMENTAL_MODE", "error")]] {
+        for line in [&["-target-arch", "arm64", "app"][..], &["-index", "merge", "app"]] {
+            let error = given(Phase::Export, "0.15", line, variables).expect_err("refused");
+            let text = "experimental features are disabled by CNB_EXPERIMENTAL_MODE=error";
+            assert_eq!((error.to_string().as_str(), error.exit_code()), (text, 1));
+        }
+        let error = given(Phase::Index, "0.15", &["app"], variables).expect_err("refused");
+        assert_eq!(error.exit_code(), 1);
+        given(Phase::Export, "0.15", &["-index", "off", "-target-arch=", "app"], variables)
+            .expect("nothing is asked for");
+    }
+}
+
+#[test]
+fn the_reports() {
+    let joined = inputs(Phase::Index, "0.15", &["-report", "a", "-report=b", "-tag", "t", "app", "r@x"], &[WARN]);
+    assert_eq!(joined.reports, [Path::new("a"), Path::new("b")]);
+    assert_eq!(joined.tags, ["r@x", "t"]);
+    for (line, variables, path, given) in [
+        (&["app"][..], &[][..], "/layers/index-report.toml", false),
+        (&["-layers", "/l", "app"], &[], "/l/index-report.toml", false),
+        (&["app"], &[("CNB_INDEX_REPORT_PATH", "v")], "v", true),
+        (&["-index-report", "f", "app"], &[("CNB_INDEX_REPORT_PATH", "v")], "f", true),
+    ] {
+        let report = inputs(Phase::Export, "0.15", line, variables).index_report;
+        assert_eq!(report, IndexReport { path: path.into(), given }, "{line:?}");
+    }
+    let last = inputs(Phase::Export, "0.15", &["-report", "a", "-report", "b", "app"], &[]);
+    assert_eq!((last.report.to_str(), last.reports.len()), (Some("b"), 0));
+}
+
+#[test]
+fn what_is_done_about_foreign_programs() {
+    let of = |text| given(Phase::Export, "0.15", &["app"], &[("CNB_ARCH_CHECK", text)]).map(|inputs| inputs.arch_check);
+    assert_eq!(of("").expect("unset"), None);
+    assert_eq!(of("error").expect("a mode"), Some(ArchCheck::Error));
+    let error = of("x").expect_err("no mode");
+    let text = "resolve inputs: CNB_ARCH_CHECK is \"x\", but has to be off, warn or error";
+    assert_eq!((lifecycle_launch::console::chain(&error).as_str(), error.exit_code()), (text, 3));
+    let ignore = [("CNB_ARCH_CHECK_IGNORE", "/workspace/testdata/*, *.so,")];
+    let ignored = inputs(Phase::Export, "0.15", &["app"], &ignore).arch_check_ignore;
+    assert_eq!(ignored, ["/workspace/testdata/*", "*.so"]);
 }

@@ -318,6 +318,9 @@ fn again(error: &StoreError) -> StoreError {
         StoreError::NoChild { name, wanted, available } => {
             StoreError::NoChild { name: name.clone(), wanted: wanted.clone(), available: available.clone() }
         }
+        StoreError::OtherPlatform { name, wanted, found } => {
+            StoreError::OtherPlatform { name: name.clone(), wanted: wanted.clone(), found: found.clone() }
+        }
         StoreError::Corrupt { name, reason } => StoreError::Corrupt { name: name.clone(), reason: reason.clone() },
         StoreError::BlobNotFound { name, digest } => StoreError::BlobNotFound { name: name.clone(), digest: *digest },
         StoreError::Failed { action, cause } => StoreError::Failed {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use platform_spec::label::LayerSha;
 use platform_spec::run::RunImage;
-use platform_spec::target::Distro;
+use platform_spec::target::{Distro, Target};
 
 use super::*;
 use crate::image::memory::{Answer, MemoryStore, Refusal};
@@ -27,7 +27,7 @@ fn setup() -> Setup {
         cache_image: None,
         layers: layers.path().to_owned(),
         skip_layers: false,
-        target: amd64(),
+        build_for: BuildTarget::new(None).on(amd64().platform()),
     };
     let setup = Setup { store: MemoryStore::new(), layers, inputs };
     setup.push("reg.io/run", Draft::empty("linux", "amd64", ""));

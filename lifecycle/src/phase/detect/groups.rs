@@ -17,7 +17,10 @@ use platform_spec::order::{OrderElement, OrderGroup};
 use platform_spec::target::Target;
 use thiserror::Error;
 
-use crate::buildpack::{self, FindError, Kind, Module, TargetMismatch, check_target, includes_exec_env};
+use crate::buildpack::{
+    self, FindError, Kind, Module, TargetMismatch, check_build_arch, check_target, includes_exec_env,
+};
+use crate::target::BuildTarget;
 
 /// So many groups are tried. Composites in composites multiply.
 const MOST_GROUPS: usize = 10_000;
@@ -61,6 +64,8 @@ pub enum OrderError {
 pub(super) struct Selection<'a> {
     /// The target that modules must support; none before the Platform API that has targets.
     pub(super) target: Option<&'a Target>,
+    /// The two machines of the build, if a target was asked for.
+    pub(super) asked: Option<&'a BuildTarget>,
     /// The execution environment; none before the Platform API that has them.
     pub(super) exec_env: Option<&'a str>,
 }
@@ -197,7 +202,7 @@ impl<'a> Groups<'a> {
                     self.branch(&module.order, Kind::Buildpack, element.optional, Some(within), members, rest);
                     break;
                 }
-                let checked = self.selection.target.map(|target| check_target(kind, &module.targets, target));
+                let checked = self.selection.target.map(|target| self.check(&module, target));
                 members.push(Member {
                     optional: element.optional || kind == Kind::Extension,
                     mismatch: checked.and_then(Result::err).map(Rc::new),
@@ -207,6 +212,20 @@ impl<'a> Groups<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a module can take part in a build for the target.
+    fn check(&self, module: &Module, target: &Target) -> Result<(), TargetMismatch> {
+        let checked = check_target(module.kind, &module.targets, target);
+        let Some(asked) = self.selection.asked else { return checked };
+        checked.map_err(|mismatch| mismatch.explain(&module.to_string(), &module.targets, target))?;
+        match module.kind {
+            Kind::Buildpack if asked.is_cross() => {
+                check_build_arch(&module.to_string(), &module.targets, target, asked.build())
+            }
+            // What extensions generate is applied elsewhere.
+            Kind::Buildpack | Kind::Extension => Ok(()),
+        }
     }
 
     /// Continues a group in several ways: with each group of an order in front of the rest, then without any of them if
@@ -347,7 +366,7 @@ mod tests {
         groups.map(|group| Ok(group?.iter().map(shown).collect::<Vec<_>>().join(" "))).collect()
     }
 
-    const ANYTHING: Selection = Selection { target: None, exec_env: None };
+    const ANYTHING: Selection = Selection { target: None, asked: None, exec_env: None };
 
     #[test]
     fn composites_are_expanded_from_left_to_right() {
@@ -411,11 +430,15 @@ mod tests {
             (Some(""), "all@1 any@1 test@1 old@1"),
             (None, "all@1 any@1 test@1 old@1"),
         ] {
-            let selection = Selection { target: None, exec_env };
+            let selection = Selection { target: None, asked: None, exec_env };
             assert_eq!(groups(dir, selection, text, "").expect("told"), [expected], "{exec_env:?}");
         }
-        let named =
-            groups(dir, Selection { target: None, exec_env: Some("test") }, "all%production any%test,x old%*", "");
+        let named = groups(
+            dir,
+            Selection { target: None, asked: None, exec_env: Some("test") },
+            "all%production any%test,x old%*",
+            "",
+        );
         assert_eq!(named.expect("told"), ["any@1 old@1"]);
     }
 
@@ -428,7 +451,7 @@ mod tests {
         module(dir, Kind::Buildpack, "both@1", &format!("{}\ntargets = [{{arch = \"arm64\"}}]", composite("any")));
         module(dir, Kind::Extension, "x@1", "targets = [{arch = \"arm64\"}]");
         let target = Target { os: "linux".to_owned(), arch: "amd64".to_owned(), ..Target::default() };
-        let selection = Selection { target: Some(&target), exec_env: None };
+        let selection = Selection { target: Some(&target), asked: None, exec_env: None };
         assert_eq!(groups(dir, selection, "any ?arm; arm both", "x").expect("told")[0], "?!ext:x@1 any@1 ?!arm@1");
         assert_eq!(
             groups(dir, selection, "arm both", "").expect("told"),

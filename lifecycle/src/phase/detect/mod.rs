@@ -34,6 +34,7 @@ use platform_spec::group::Group;
 use platform_spec::order::{Order, OrderElement, OrderGroup};
 use platform_spec::plan::Plan;
 use platform_spec::system::{System, SystemFile};
+use platform_spec::target::Platform;
 use platform_spec::text::to_toml;
 use thiserror::Error;
 
@@ -46,6 +47,7 @@ use crate::buildpack::environment::inherit;
 use crate::buildpack::{FindError, Kind, OS_RELEASE, build_target};
 use crate::experimental::{Experimental, ExperimentalError};
 use crate::file::{self, LoadError, PathError, write_whole};
+use crate::target::{BuildTarget, TargetError};
 
 pub use self::groups::OrderError;
 
@@ -66,6 +68,8 @@ pub struct Inputs {
     pub build_config_dir: PathBuf,
     /// `analyzed.toml`, which records the run image's target.
     pub analyzed_path: PathBuf,
+    /// The architecture that the app image is to be for, if one was asked for.
+    pub target_arch: Option<Platform>,
     /// `order.toml`.
     pub order_path: PathBuf,
     /// `system.toml`.
@@ -98,6 +102,9 @@ pub enum DetectError {
     /// A buildpack or extension implements an API that this lifecycle does not speak.
     #[error(transparent)]
     Api(BuildpackApiError),
+    /// The target cannot be that of this build.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The order has extensions, which the platform must allow.
     #[error(transparent)]
     Experimental(#[from] ExperimentalError),
@@ -158,6 +165,7 @@ impl PhaseError for DetectError {
         match self {
             Self::Initialize(_) | Self::Experimental(_) => exit::GENERIC,
             Self::Api(_) => exit::INCOMPATIBLE_BUILDPACK_API,
+            Self::Target(_) => exit::INVALID_ARGUMENTS,
             Self::Order(_) | Self::GaveUp => exit::DETECT_ERROR,
             Self::NoGroup => exit::DETECT_FAILED,
             Self::NoGroupAndErrors => exit::DETECT_FAILED_WITH_ERRORS,
@@ -166,7 +174,7 @@ impl PhaseError for DetectError {
 
     fn says_what_failed(&self) -> bool {
         match self {
-            Self::Initialize(_) | Self::Api(_) => true,
+            Self::Initialize(_) | Self::Api(_) | Self::Target(_) => true,
             Self::Experimental(_) | Self::Order(_) | Self::GaveUp | Self::NoGroup | Self::NoGroupAndErrors => false,
         }
     }
@@ -179,6 +187,7 @@ impl PhaseError for DetectError {
             ),
             Self::Initialize(_)
             | Self::Api(_)
+            | Self::Target(_)
             | Self::Experimental(_)
             | Self::Order(_)
             | Self::NoGroup
@@ -192,6 +201,7 @@ impl PhaseError for DetectError {
 pub fn run(inputs: &Inputs, output: &mut dyn Write) -> Result<Detected, DetectError> {
     let _timer = super::Timer::start("Detector");
     let analyzed = analyzed(&inputs.analyzed_path).map_err(InitializeError::Analyzed)?;
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?;
     let Order { order, order_extensions } = file::load(&inputs.order_path).map_err(InitializeError::Order)?;
     let order = if inputs.platform_api.has_system_buildpacks() { with_system(order, system(inputs)?) } else { order };
     let mut modules = Modules::new(&inputs.buildpacks_dir, &inputs.extensions_dir);
@@ -203,8 +213,7 @@ pub fn run(inputs: &Inputs, output: &mut dyn Write) -> Result<Detected, DetectEr
     if !order_extensions.is_empty() && !inputs.platform_api.has_stable_extensions() {
         inputs.experimental.allow("Dockerfiles")?;
     }
-    let recorded = analyzed.run_image.as_ref().and_then(|run_image| run_image.target.as_ref());
-    let target = build_target(recorded, Path::new(OS_RELEASE));
+    let target = build_target(build_for.recorded_or_asked(&analyzed).as_ref(), Path::new(OS_RELEASE));
     let environment = inherit(&inputs.environment);
     let setting = Setting {
         app_dir: &inputs.app_dir,
@@ -215,12 +224,16 @@ pub fn run(inputs: &Inputs, output: &mut dyn Write) -> Result<Detected, DetectEr
         exec_env: &inputs.exec_env,
     };
     let selection = Selection {
-        target: inputs.platform_api.has_targets().then_some(&target),
+        target: (inputs.platform_api.has_targets() || build_for.asked().is_some()).then_some(&target),
+        asked: build_for.asked().is_some().then_some(&build_for),
         exec_env: inputs.platform_api.has_exec_env().then_some(inputs.exec_env.as_str()),
     };
     let mut transcript = Transcript::default();
     let groups = Groups::new(modules, selection, order, order_extensions);
-    let detected = first_passing(groups, &setting, &mut transcript);
+    let mut detected = first_passing(groups, &setting, &mut transcript);
+    if let (Ok(detected), Some(_)) = (&mut detected, build_for.asked()) {
+        detected.group.build_arch = build_for.build().arch().to_owned();
+    }
     transcript.print(if detected.is_ok() { log::max_level() } else { LevelFilter::Trace }, output);
     match &detected {
         Err(DetectError::NoGroup) => {

@@ -41,7 +41,7 @@ pub(super) fn resolve(
     tell_participants(&participating, group.len(), transcript);
     let of =
         |kind| participating.iter().filter(move |module| module.kind == kind).map(|module| element(module)).collect();
-    let group = Group { group: of(Kind::Buildpack), group_extensions: of(Kind::Extension) };
+    let group = Group { group: of(Kind::Buildpack), group_extensions: of(Kind::Extension), build_arch: String::new() };
     let entries = entries(&candidates, &chosen, &kept).into_iter().map(|dependency| entry(dependency, &modules));
     Ok((group, Plan { entries: entries.collect() }))
 }

@@ -9,7 +9,7 @@ use platform_spec::label::{BuildpackLayer, BuildpackLayers, CacheMetadata, Layer
 
 use super::gather::{Gathered, Kind, Part};
 use super::pack::{Cached, Made};
-use crate::cache::{Cache, CacheError, Writer};
+use crate::cache::{Cache, CacheError, Machines, Writer};
 use crate::digest::Digest;
 use crate::image::Layer;
 use crate::layer::{Packed, Pipeline, Recipe, Want};
@@ -21,7 +21,7 @@ pub(super) fn finish(
     made: &[Option<Made>],
     cache: &Cache<'_>,
     writer: Writer<'_>,
-    arch: &str,
+    machines: &Machines,
     pipeline: &Pipeline,
 ) -> Result<(), CacheError> {
     let mut buildpacks: Vec<BuildpackLayers> = gathered
@@ -90,7 +90,9 @@ pub(super) fn finish(
         }
     }
     let buildpacks = (!buildpacks.is_empty()).then_some(buildpacks);
-    writer.commit(&CacheMetadata { sbom, buildpacks, target_arch: Some(arch.to_owned()) })
+    let target_arch = Some(machines.target.to_string());
+    let build_arch = machines.build.as_ref().map(|build| build.arch().to_owned());
+    writer.commit(&CacheMetadata { sbom, buildpacks, target_arch, build_arch })
 }
 
 /// Takes the layer of the build before over, if the cache has it: its diffID, and in a cache image the layer.

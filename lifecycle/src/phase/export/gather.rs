@@ -110,7 +110,12 @@ fn directory(inputs: &Inputs, relative: impl Into<PathBuf>) -> Recipe {
 }
 
 /// Finds all layers. Nothing of their content is read.
-pub(super) fn gather(inputs: &Inputs, metadata: &Metadata, bases: &Bases) -> Result<Gathered, ExportError> {
+pub(super) fn gather(
+    inputs: &Inputs,
+    launcher: &Path,
+    metadata: &Metadata,
+    bases: &Bases,
+) -> Result<Gathered, ExportError> {
     let previous = &bases.metadata;
     let mut gathered = Gathered { parts: Vec::new(), buildpacks: Vec::new(), build_bom: Vec::new() };
     let mut cache_only = Vec::new();
@@ -157,7 +162,7 @@ pub(super) fn gather(inputs: &Inputs, metadata: &Metadata, bases: &Bases) -> Res
     let launcher = Recipe::Entries(vec![
         Entry::Directory("/cnb".into()),
         Entry::Directory(LAUNCHER_DIR.into()),
-        Entry::File { name: LAUNCHER.into(), from: inputs.launcher.clone() },
+        Entry::File { name: LAUNCHER.into(), from: launcher.to_owned() },
     ]);
     let text = "Buildpacks Application Launcher";
     parts.push(lifecycle("launcher", text, launcher, &previous.launcher.sha, Kind::Launcher));

@@ -7,6 +7,7 @@
 mod caching;
 mod config;
 mod gather;
+mod launcher;
 mod pack;
 mod sbom;
 
@@ -17,22 +18,22 @@ use platform_spec::analyzed::Analyzed;
 use platform_spec::api::{BuildpackApiError, PlatformApi};
 use platform_spec::exit;
 use platform_spec::group::GroupElement;
+use platform_spec::input::IndexMode;
 use platform_spec::label::{Launcher, LifecycleMetadata};
 use platform_spec::metadata::Metadata;
 use platform_spec::project_metadata::ProjectMetadata;
 use platform_spec::report::{BuildReport, ImageReport, Report};
 use platform_spec::run::RunImage;
-use platform_spec::target::Target;
 use thiserror::Error;
 
 use crate::beneath::BeneathError;
-use crate::cache::Cache;
+use crate::cache::{Cache, Machines};
 use crate::digest::Digest;
 use crate::file::{LoadError, PathError};
 use crate::image::{DraftError, Image, Pushed, Store, StoreError};
 use crate::layer::{LayerError, Owner, Pipeline, SliceError};
 use crate::layers_dir::LayersDirError;
-use crate::target;
+use crate::target::{self, BuildTarget};
 use lifecycle_launch::console::chain;
 
 use self::gather::{Gathered, Part};
@@ -54,8 +55,8 @@ pub struct Inputs {
     pub layers_dir: PathBuf,
     /// Owner of what comes from the app and the layers directory.
     pub owner: Owner,
-    /// The launcher to ship.
-    pub launcher: PathBuf,
+    /// The launcher to ship, if somebody chose one; else the target decides.
+    pub launcher: Option<PathBuf>,
     /// Where the launcher's SBOM files are.
     pub launcher_sbom_dir: PathBuf,
     /// What the build metadata label says about the launcher.
@@ -78,8 +79,10 @@ pub struct Inputs {
     pub layout: bool,
     /// Whether the cache is made at the same time as the app image.
     pub parallel: bool,
-    /// The architecture that this lifecycle was built for, `linux/amd64`: of caches that do not say theirs.
-    pub own_arch: String,
+    /// The machines of the build.
+    pub build_for: BuildTarget,
+    /// What the names are to name.
+    pub index: IndexMode,
 }
 
 /// Why there is no app image.
@@ -179,6 +182,27 @@ pub enum ExportError {
     /// The app directory could not be sliced.
     #[error("slice the app directory")]
     Slices(#[from] SliceError),
+    /// There is no launcher for the target.
+    #[error(
+        "find launcher for {target}: there is no '{path}'; builders have it beside the launcher, or it is named by -launcher",
+        path = .path.display()
+    )]
+    NoLauncher {
+        /// The target.
+        target: String,
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The launcher is for another machine.
+    #[error("launcher '{path}' is {found}, not for {target}", path = .path.display())]
+    OtherLauncher {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// The target.
+        target: String,
+    },
     /// A layer could not be packed.
     #[error("create layer '{id}'")]
     Layer {
@@ -248,6 +272,8 @@ impl PhaseError for ExportError {
             | Self::NothingToReuse(_)
             | Self::LayerGone { .. }
             | Self::Slices(_)
+            | Self::NoLauncher { .. }
+            | Self::OtherLauncher { .. }
             | Self::Layer { .. }
             | Self::Send { .. }
             | Self::Stopped
@@ -283,9 +309,13 @@ pub fn check(analyzed: &Analyzed) -> Result<&str, ExportError> {
 fn open_bases(inputs: &Inputs, store: &dyn Store) -> Result<Bases, ExportError> {
     let reference = check(&inputs.analyzed)?;
     let platform = inputs.analyzed.run_image.as_ref().and_then(|image| image.target.clone());
-    let platform = platform.unwrap_or_else(|| own_target(&inputs.own_arch));
+    let platform = match inputs.build_for.asked() {
+        None => platform.unwrap_or_else(target::of_this_program),
+        Some(_) => inputs.build_for.target(),
+    };
     let run = store
         .open(reference, &platform)
+        .and_then(|image| inputs.build_for.check(reference, &image).map(|()| image))
         .map_err(|cause| ExportError::RunImage { name: reference.to_owned(), cause })?;
     target::check_stated(&run).map_err(|cause| ExportError::Target { name: reference.to_owned(), cause })?;
     let mut metadata = inputs.analyzed.metadata.clone();
@@ -311,11 +341,6 @@ fn open_bases(inputs: &Inputs, store: &dyn Store) -> Result<Bases, ExportError> 
     Ok(Bases { run, previous, metadata })
 }
 
-fn own_target(own_arch: &str) -> Target {
-    let (os, arch) = own_arch.split_once('/').unwrap_or(("linux", own_arch));
-    Target { os: os.to_owned(), arch: arch.to_owned(), ..Target::default() }
-}
-
 /// Makes the app image and pushes it under all its names, then makes the cache. The cache's failure is a warning.
 pub fn run(
     inputs: &Inputs,
@@ -327,15 +352,17 @@ pub fn run(
     let bases = open_bases(inputs, store)?;
     let metadata: Metadata = crate::file::load_hostile(&inputs.layers_dir.join("config/metadata.toml"))?;
     let entrypoint = config::entrypoint(&metadata, inputs.default_process_type.as_deref())?;
+    let machines = Machines::of(&inputs.build_for, target::platform(&bases.run.config).platform());
+    let strict = inputs.build_for.asked().is_some();
+    let launcher = launcher::choose(inputs.launcher.as_deref(), &machines.target, strict)?;
     if inputs.api.has_lifecycle_sbom() {
-        sbom::copy(&inputs.layers_dir, &inputs.launcher_sbom_dir)?;
+        sbom::copy(&inputs.layers_dir, &inputs.launcher_sbom_dir, &launcher.component)?;
     }
-    let gathered = gather::gather(inputs, &metadata, &bases)?;
+    let gathered = gather::gather(inputs, &launcher.path, &metadata, &bases)?;
 
-    let arch = format!("{}/{}", bases.run.config.os(), bases.run.config.architecture());
-    let cache = cache.map(|cache| cache.only_for(&arch, &inputs.own_arch));
+    let cache = cache.map(|cache| cache.only_for(&machines));
     let writer = cache.as_ref().and_then(|cache| {
-        cache.begin(&arch).inspect_err(|error| warn!("Failed to export cache: {}", chain(error))).ok()
+        cache.begin(&machines.target).inspect_err(|error| warn!("Failed to export cache: {}", chain(error))).ok()
     });
     let push = store
         .push(&inputs.output, &inputs.additional_tags)
@@ -366,7 +393,7 @@ pub fn run(
         }
     }
     if let (Some(cache), Some(writer)) = (&cache, writer)
-        && let Err(error) = caching::finish(&gathered, &made, cache, writer, &arch, pipeline)
+        && let Err(error) = caching::finish(&gathered, &made, cache, writer, &machines, pipeline)
     {
         warn!("Failed to export cache: {}", chain(&error));
     }

@@ -16,13 +16,14 @@ pub const LIFECYCLE_DIR: &str = "/cnb/lifecycle";
 const SUFFIXES: [&str; 3] = ["sbom.cdx.json", "sbom.spdx.json", "sbom.syft.json"];
 
 /// Copies `lifecycle.sbom.*` to `<layers>/sbom/build` and the launcher's to `<layers>/sbom/launch`. Missing ones only warn.
-pub(super) fn copy(layers_dir: &Path, launcher_sbom_dir: &Path) -> Result<(), ExportError> {
+/// The launcher's are called `<launcher>.sbom.*` and get its ordinary name.
+pub(super) fn copy(layers_dir: &Path, launcher_sbom_dir: &Path, launcher: &str) -> Result<(), ExportError> {
     let default = Path::new(LIFECYCLE_DIR);
     let layers = Directory::open(layers_dir)?;
     copy_component(&layers, default, "lifecycle", &["sbom", "build", "buildpacksio_lifecycle"])?;
     let to = ["sbom", "launch", "buildpacksio_lifecycle", "launcher"];
     if launcher_sbom_dir.as_os_str().is_empty() || launcher_sbom_dir == default {
-        return copy_component(&layers, default, "launcher", &to);
+        return copy_component(&layers, default, launcher, &to);
     }
     // A directory that was asked for: every file in it that looks like an SBOM, under its own name.
     let mut names = Vec::new();

@@ -72,7 +72,7 @@ impl World {
             app_dir: path("app"),
             layers_dir: path("layers"),
             owner: Owner { uid: 1000, gid: 1000 },
-            launcher: path("launcher"),
+            launcher: Some(path("launcher")),
             launcher_sbom_dir: path("temp"),
             launcher_metadata: Launcher::default(),
             default_process_type: None,
@@ -84,7 +84,8 @@ impl World {
             created: None,
             layout: false,
             parallel: false,
-            own_arch: "linux/amd64".to_owned(),
+            build_for: BuildTarget::new(None).on(amd64().platform()),
+            index: IndexMode::Off,
         };
         Self { dir, store, pipeline, inputs }
     }
