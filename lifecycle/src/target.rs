@@ -237,8 +237,8 @@ impl BuildTarget {
         match &self.asked {
             Some(wanted) if !wanted.selects(&found) => Err(StoreError::OtherPlatform {
                 name: name.to_owned(),
-                wanted: wanted.to_string(),
-                found: found.to_string(),
+                wanted: wanted.to_string().into(),
+                found: found.to_string().into(),
             }),
             Some(_) | None => Ok(()),
         }

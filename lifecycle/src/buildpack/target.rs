@@ -179,6 +179,7 @@ impl TargetMismatch {
 /// targets that agree in what comes before it.
 fn differences(stated: &[BuildpackTarget], base: &Target) -> Option<(&'static str, String, String)> {
     type Value = fn(&BuildpackTarget) -> String;
+    type Cut<'a> = &'a dyn Fn(&BuildpackTarget) -> BuildpackTarget;
     let distros = |target: &BuildpackTarget| {
         target.distros.iter().map(|distro| format!("{} {}", distro.name, distro.version)).collect::<Vec<_>>().join(", ")
     };
@@ -188,7 +189,7 @@ fn differences(stated: &[BuildpackTarget], base: &Target) -> Option<(&'static st
     let os = |target: &BuildpackTarget| BuildpackTarget { os: target.os.clone(), ..BuildpackTarget::default() };
     let arch = |target: &BuildpackTarget| BuildpackTarget { arch: target.arch.clone(), ..os(target) };
     let variant = |target: &BuildpackTarget| BuildpackTarget { variant: target.variant.clone(), ..arch(target) };
-    let fields: [(&'static str, String, Value, &dyn Fn(&BuildpackTarget) -> BuildpackTarget); 4] = [
+    let fields: [(&'static str, String, Value, Cut<'_>); 4] = [
         ("os", platform.os().to_owned(), |target| target.os.clone(), &os),
         ("arch", platform.arch().to_owned(), |target| target.arch.clone(), &arch),
         ("arch-variant", platform.variant().to_owned(), |target| target.variant.clone(), &variant),

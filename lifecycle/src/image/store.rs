@@ -146,9 +146,9 @@ pub enum StoreError {
         /// The name as given.
         name: String,
         /// The target asked for: `linux/arm64`.
-        wanted: String,
+        wanted: Box<str>,
         /// What its config says: `linux/amd64`.
-        found: String,
+        found: Box<str>,
     },
     /// The image is there, but its parts do not fit together.
     #[error("{name}: {reason}")]

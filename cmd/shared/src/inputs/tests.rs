@@ -421,7 +421,10 @@ fn flags_have_the_variables_and_defaults_of_their_table() {
                 assert_ne!(by_flag, nothing, "{phase:?} -{}", flag.name);
             }
             if let Some(default) = flag.default {
-                assert_eq!(resolved(&[format!("-{}={default}", flag.name)], &[]), nothing, "{phase:?} -{}", flag.name);
+                // Without one it is the target that decides, and this is only where it looks first.
+                let given = "launcher: Some(\"/cnb/lifecycle/launcher\")";
+                let by_flag = resolved(&[format!("-{}={default}", flag.name)], &[]).replace(given, "launcher: None");
+                assert_eq!(by_flag, nothing, "{phase:?} -{}", flag.name);
             }
         }
     }
