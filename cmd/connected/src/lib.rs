@@ -8,11 +8,13 @@
 mod analyze;
 mod connect;
 mod export;
+mod index;
 mod restore;
 
 pub use analyze::{analyze, run_image};
 pub use connect::{ConnectError, Connection, connect};
-pub use export::{export, require_analyzed};
+pub use export::{export, require_analyzed, write_index_report};
+pub use index::{index, reported};
 pub use restore::{RefreshAnalyzedError, read_analyzed, refresh, restore};
 
 use lifecycle::file::LoadError;

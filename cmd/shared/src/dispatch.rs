@@ -83,11 +83,15 @@ fn phase(word: &OsStr) -> Result<Phase, DispatchError> {
     let name = Path::new(word).file_name().map(OsStr::to_owned).unwrap_or_default();
     match Phase::ALL.into_iter().find(|phase| name == phase.verb()) {
         None => Err(DispatchError::UnknownPhase(name.to_string_lossy().into_owned())),
-        Some(phase @ (Phase::Rebase | Phase::Extend | Phase::Index)) => {
-            Err(DispatchError::NotHere(phase.verb(), phase.executable()))
-        }
+        Some(phase @ (Phase::Rebase | Phase::Extend)) => Err(DispatchError::NotHere(phase.verb(), phase.executable())),
         Some(
-            phase @ (Phase::Analyze | Phase::Detect | Phase::Restore | Phase::Build | Phase::Export | Phase::Create),
+            phase @ (Phase::Analyze
+            | Phase::Detect
+            | Phase::Restore
+            | Phase::Build
+            | Phase::Export
+            | Phase::Create
+            | Phase::Index),
         ) => Ok(phase),
     }
 }
@@ -113,6 +117,7 @@ mod tests {
             ("build", "builder"),
             ("export", "exporter"),
             ("create", "creator"),
+            ("index", "indexer"),
             ("/cnb/lifecycle/create", "creator"),
         ] {
             assert_eq!(chosen(Some(word), "0.15").as_deref(), Ok(executable));

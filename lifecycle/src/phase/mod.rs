@@ -6,6 +6,7 @@ pub mod detect;
 pub mod export;
 pub mod files;
 pub mod generate;
+pub mod index;
 pub mod restore;
 mod timer;
 
