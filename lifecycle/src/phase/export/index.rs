@@ -8,7 +8,7 @@ use platform_spec::index_report::IndexReport;
 use platform_spec::input::IndexMode;
 use serde_json::Map;
 
-use super::{ExportError, Inputs, NameError};
+use super::{ExportError, Inputs, NameError, Names};
 use crate::image::index::{self, Held, IndexChange, IndexChild, IndexError, WrittenIndex};
 use crate::image::{Image, Store, StoreError};
 
@@ -28,7 +28,7 @@ pub(super) fn write(
     store: &dyn Store,
     image: &Image,
     names: Vec<(String, Result<(), StoreError>)>,
-) -> (Vec<(String, Result<(), NameError>)>, Option<IndexReport>) {
+) -> (Names, Option<IndexReport>) {
     if inputs.index == IndexMode::Off {
         let names = names.into_iter().map(|(name, result)| (name, result.map_err(NameError::from)));
         return (names.collect(), None);

@@ -256,6 +256,9 @@ pub enum ExportError {
     IndexReport(#[source] PathError),
 }
 
+/// Each name, and what became of it.
+type Names = Vec<(String, Result<(), NameError>)>;
+
 /// Why a name was not written.
 #[derive(Debug, Error)]
 pub enum NameError {
@@ -437,12 +440,7 @@ pub struct Exported {
 }
 
 /// What was saved, for people and for `report.toml`. Names that failed make the export fail, with all of them named.
-fn report(
-    inputs: &Inputs,
-    gathered: &Gathered,
-    pushed: Pushed,
-    names: Vec<(String, Result<(), NameError>)>,
-) -> Result<Report, ExportError> {
+fn report(inputs: &Inputs, gathered: &Gathered, pushed: Pushed, names: Names) -> Result<Report, ExportError> {
     let mut image = ImageReport::default();
     let mut failures = Vec::new();
     info!("*** Images ({}):", if inputs.layout { pushed.identifier.clone() } else { pushed.digest.to_string() });
