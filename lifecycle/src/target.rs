@@ -35,7 +35,11 @@ pub fn check_stated(image: &Image) -> Result<(), Unstated> {
 /// The target of a run image: operating system, architecture and variant from its config, the rest from its labels.
 pub fn of_image(image: &Image) -> Result<Target, Unstated> {
     check_stated(image)?;
-    let config = &image.config;
+    Ok(stated(&image.config))
+}
+
+/// The target that a config states, whatever it lacks.
+pub fn stated(config: &Config) -> Target {
     let text = |label: &str| config.label(label).map(str::to_owned);
     let distro = match (text(label::BASE_DISTRO_NAME), text(label::BASE_DISTRO_VERSION)) {
         (None, None) if config.label(label::STACK_ID) == Some(BIONIC) => {
@@ -44,7 +48,7 @@ pub fn of_image(image: &Image) -> Result<Target, Unstated> {
         (None, None) => None,
         (name, version) => Some(Distro { name: name.unwrap_or_default(), version: version.unwrap_or_default() }),
     };
-    Ok(Target { id: text(label::BASE_ID).unwrap_or_default(), distro, ..platform(config) })
+    Target { id: text(label::BASE_ID).unwrap_or_default(), distro, ..platform(config) }
 }
 
 /// What a config says of the machine, and nothing else.

@@ -133,6 +133,13 @@ impl PlatformApi {
     }
 }
 
+/// Whether an app image has a target, by the Platform API at which it was exported (its variable `CNB_PLATFORM_API`; empty
+/// if it has none): from version 0.12 on. Before that it has a stack. Versions that this lifecycle does not speak have an
+/// order too.
+pub fn image_has_target(exported_at: &str) -> Result<bool, ParseVersionError> {
+    Ok(!exported_at.is_empty() && exported_at.parse::<Version>()? >= v0(12))
+}
+
 impl BuildpackApi {
     /// Reads the `api` of a `buildpack.toml`, `extension.toml` or group element. `module` names whose it is
     /// in the error: `buildpack 'id@version'`.
@@ -236,6 +243,21 @@ abilities! { BuildpackApi:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_every_version_have_a_target_or_a_stack() {
+        for (text, expected) in [
+            ("", Ok(false)),
+            ("0.3", Ok(false)),
+            ("0.11", Ok(false)),
+            ("0.12", Ok(true)),
+            ("0.99", Ok(true)),
+            ("1.0", Ok(true)),
+            ("x", Err(ParseVersionError("x".to_owned()))),
+        ] {
+            assert_eq!(image_has_target(text), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn versions_are_parsed_as_the_specification_and_the_reference_do() {

@@ -40,12 +40,18 @@ pub const BUILD_METADATA: &str = "io.buildpacks.build.metadata";
 pub const PROJECT_METADATA: &str = "io.buildpacks.project.metadata";
 /// Metadata of a cache image: JSON of [`CacheMetadata`].
 pub const CACHE_METADATA: &str = "io.buildpacks.lifecycle.cache.metadata";
-/// Whether an extended image may be rebased.
+/// `false` if an image must not be rebased.
 pub const REBASABLE: &str = "io.buildpacks.rebasable";
 /// Execution environment of an app image.
 pub const EXEC_ENV: &str = "io.buildpacks.exec-env";
+/// What the labels of a run image's stack begin with.
+pub const STACK_PREFIX: &str = "io.buildpacks.stack.";
 /// Stack of a run image.
 pub const STACK_ID: &str = "io.buildpacks.stack.id";
+/// Mixins of a run image: a JSON list of names.
+pub const STACK_MIXINS: &str = "io.buildpacks.stack.mixins";
+/// What the labels begin with that describe a run image.
+pub const BASE_PREFIX: &str = "io.buildpacks.base.";
 /// `id` of a run image's target.
 pub const BASE_ID: &str = "io.buildpacks.base.id";
 /// Distribution's name of a run image.

@@ -6,8 +6,9 @@ pub mod detect;
 pub mod export;
 pub mod files;
 pub mod generate;
-pub mod index;
+pub mod rebase;
 pub mod restore;
+mod saved;
 mod timer;
 
 pub use timer::Timer;

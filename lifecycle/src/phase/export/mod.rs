@@ -7,24 +7,22 @@
 mod caching;
 mod config;
 mod gather;
-mod index;
 mod launcher;
 mod pack;
 mod sbom;
 
 use std::path::PathBuf;
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use platform_spec::analyzed::Analyzed;
 use platform_spec::api::{BuildpackApiError, PlatformApi};
 use platform_spec::exit;
 use platform_spec::group::GroupElement;
-use platform_spec::index_report::IndexReport;
 use platform_spec::input::IndexMode;
 use platform_spec::label::{Launcher, LifecycleMetadata};
 use platform_spec::metadata::Metadata;
 use platform_spec::project_metadata::ProjectMetadata;
-use platform_spec::report::{BuildReport, ImageReport, Report};
+use platform_spec::report::{BuildReport, Report};
 use platform_spec::run::RunImage;
 use thiserror::Error;
 
@@ -32,7 +30,6 @@ use crate::beneath::BeneathError;
 use crate::cache::{Cache, Machines};
 use crate::digest::Digest;
 use crate::file::{LoadError, PathError};
-use crate::image::index::IndexError;
 use crate::image::{DraftError, Image, Pushed, Store, StoreError};
 use crate::layer::{LayerError, Owner, Pipeline, SliceError};
 use crate::layers_dir::LayersDirError;
@@ -41,7 +38,7 @@ use lifecycle_launch::console::chain;
 
 use self::gather::{Gathered, Part};
 use self::pack::Packer;
-use super::{PhaseError, Timer};
+use super::{PhaseError, Timer, saved};
 
 /// All that export may know.
 #[derive(Clone, Debug)]
@@ -243,42 +240,17 @@ pub enum ExportError {
         cause: StoreError,
     },
     /// Some names could not be written; the others stand.
-    #[error("save image to {}", describe_failures(.0))]
-    Names(Vec<(String, NameError)>),
-    /// A name cannot be that of an index.
-    #[error("resolve inputs")]
-    Index(#[source] IndexError),
+    #[error("save image to {}", saved::describe_failures(.0))]
+    Names(Vec<(String, StoreError)>),
     /// The report could not be written.
     #[error("write export report")]
     Report(#[source] PathError),
-    /// The index report could not be written.
-    #[error("write index report")]
-    IndexReport(#[source] PathError),
-}
-
-/// Each name, and what became of it.
-type Names = Vec<(String, Result<(), NameError>)>;
-
-/// Why a name was not written.
-#[derive(Debug, Error)]
-pub enum NameError {
-    /// The image was not put there.
-    #[error(transparent)]
-    Image(#[from] StoreError),
-    /// The image was, its index was not.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-}
-
-fn describe_failures(failures: &[(String, NameError)]) -> String {
-    let one = |(name, error): &(String, NameError)| format!("{name}: {}", chain(error));
-    failures.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 impl PhaseError for ExportError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::RunImageNotFound | Self::NeedsExtender | Self::Index(_) => exit::INVALID_ARGUMENTS,
+            Self::RunImageNotFound | Self::NeedsExtender => exit::INVALID_ARGUMENTS,
             Self::RunImage { .. } => exit::GENERIC,
             Self::BuildpackApi(_) => exit::INCOMPATIBLE_BUILDPACK_API,
             Self::NoRunImage
@@ -304,8 +276,7 @@ impl PhaseError for ExportError {
             | Self::Draft(_)
             | Self::Save { .. }
             | Self::Names(_)
-            | Self::Report(_)
-            | Self::IndexReport(_) => exit::EXPORT_ERROR,
+            | Self::Report(_) => exit::EXPORT_ERROR,
         }
     }
 }
@@ -371,14 +342,13 @@ pub fn run(
     store: &dyn Store,
     cache: Option<Cache<'_>>,
     pipeline: &Pipeline,
-) -> Result<Exported, ExportError> {
+) -> Result<Report, ExportError> {
     let timer = Timer::start("Exporter");
-    index::check(inputs)?;
     let bases = open_bases(inputs, store)?;
     let metadata: Metadata = crate::file::load_hostile(&inputs.layers_dir.join("config/metadata.toml"))?;
     let entrypoint = config::entrypoint(&metadata, inputs.default_process_type.as_deref())?;
     let machines = Machines::of(&inputs.build_for, target::platform(&bases.run.config).platform());
-    let strict = inputs.build_for.asked().is_some() || inputs.index != IndexMode::Off;
+    let strict = inputs.build_for.asked().is_some();
     let launcher = launcher::choose(inputs.launcher.as_deref(), &machines.target, strict)?;
     if inputs.api.has_lifecycle_sbom() {
         sbom::copy(&inputs.layers_dir, &inputs.launcher_sbom_dir, &launcher.component)?;
@@ -403,13 +373,8 @@ pub fn run(
     let saving = format!("Saving {}...", store.shown_name(name));
     let saved = Timer::start(saving.clone());
     info!("{saving}");
-    let saved_image = match inputs.index {
-        IndexMode::Off => push.finish(&image),
-        IndexMode::Merge | IndexMode::Replace => push.finish_untagged(&image),
-    };
-    let pushed = saved_image.map_err(|cause| ExportError::Save { name: name.clone(), cause })?;
-    let (names, indexes) = index::write(inputs, store, &image, pushed.names);
-    let report = report(inputs, &gathered, Pushed { names: Vec::new(), ..pushed }, names)?;
+    let pushed = push.finish(&image).map_err(|cause| ExportError::Save { name: name.clone(), cause })?;
+    let report = report(inputs, &gathered, pushed)?;
     drop(saved);
     drop(timer);
 
@@ -427,44 +392,12 @@ pub fn run(
     {
         warn!("Failed to export cache: {}", chain(&error));
     }
-    Ok(Exported { report, indexes })
-}
-
-/// What was exported.
-#[derive(Debug)]
-pub struct Exported {
-    /// `report.toml`.
-    pub report: Report,
-    /// What `index-report.toml` says, if there is an index.
-    pub indexes: Option<IndexReport>,
+    Ok(report)
 }
 
 /// What was saved, for people and for `report.toml`. Names that failed make the export fail, with all of them named.
-fn report(inputs: &Inputs, gathered: &Gathered, pushed: Pushed, names: Names) -> Result<Report, ExportError> {
-    let mut image = ImageReport::default();
-    let mut failures = Vec::new();
-    info!("*** Images ({}):", if inputs.layout { pushed.identifier.clone() } else { pushed.digest.to_string() });
-    for (name, result) in names {
-        match result {
-            Ok(()) => {
-                info!("      {name}");
-                image.tags.push(name);
-            }
-            Err(error) => {
-                info!("      {name} - {}", chain(&error));
-                failures.push((name, error));
-            }
-        }
-    }
-    if !failures.is_empty() {
-        return Err(ExportError::Names(failures));
-    }
-    if !inputs.layout {
-        debug!("\n*** Digest: {}", pushed.digest);
-        image.digest = Some(pushed.digest.to_string());
-    }
-    debug!("\n*** Manifest Size: {}", pushed.manifest_size);
-    image.manifest_size = Some(pushed.manifest_size);
+fn report(inputs: &Inputs, gathered: &Gathered, pushed: Pushed) -> Result<Report, ExportError> {
+    let image = saved::tell(pushed, inputs.layout).map_err(ExportError::Names)?;
     let bom = gathered.build_bom.clone();
     let build = (!bom.is_empty()).then_some(BuildReport { bom });
     Ok(Report { build, image })

@@ -1,0 +1,43 @@
+//! What a phase tells of an image that it has saved.
+
+use lifecycle_launch::console::chain;
+use log::{debug, info};
+use platform_spec::report::ImageReport;
+
+use crate::image::{Pushed, StoreError};
+
+/// Tells people, and gives `[image]` of `report.toml`. `layout`: the image is in an OCI layout, so that its digest is no
+/// registry's. The error has the names that could not be written; the others stand.
+pub(super) fn tell(pushed: Pushed, layout: bool) -> Result<ImageReport, Vec<(String, StoreError)>> {
+    let mut image = ImageReport::default();
+    let mut failures = Vec::new();
+    info!("*** Images ({}):", if layout { pushed.identifier } else { pushed.digest.to_string() });
+    for (name, result) in pushed.names {
+        match result {
+            Ok(()) => {
+                info!("      {name}");
+                image.tags.push(name);
+            }
+            Err(error) => {
+                info!("      {name} - {}", chain(&error));
+                failures.push((name, error));
+            }
+        }
+    }
+    if !failures.is_empty() {
+        return Err(failures);
+    }
+    if !layout {
+        debug!("\n*** Digest: {}", pushed.digest);
+        image.digest = Some(pushed.digest.to_string());
+    }
+    debug!("\n*** Manifest Size: {}", pushed.manifest_size);
+    image.manifest_size = Some(pushed.manifest_size);
+    Ok(image)
+}
+
+/// Names that could not be written, for an error's text.
+pub(super) fn describe_failures(failures: &[(String, StoreError)]) -> String {
+    let one = |(name, error): &(String, StoreError)| format!("{name}: {}", chain(error));
+    failures.iter().map(one).collect::<Vec<_>>().join("; ")
+}
