@@ -7,14 +7,15 @@ use std::thread;
 
 use lifecycle::digest::Digest;
 use lifecycle::image::{
-    BlobRef, Format, Image, Layer, Push, Pushed, Reference, Source, StoreError, acceptable, validate,
+    BlobRef, Document, Format, Image, Layer, Push, Pushed, Reference, Source, StoreError, acceptable, validate,
 };
+use platform_spec::target::Platform;
 use ureq::http::{Method, header};
 
 use super::Registries;
 use super::client::{Client, Request, Target};
 use super::error::CallError;
-use super::pull::manifest_path;
+use super::pull::{document, manifest_path};
 use super::token::Scopes;
 use super::upload::{From, Upload};
 use crate::transport::Body;
@@ -222,7 +223,7 @@ impl<'a> RegistryPush<'a> {
             Ok(answer) => {
                 let kind = answer.header(header::CONTENT_TYPE).unwrap_or_default();
                 if Format::of_index(kind).is_some() {
-                    log::warn!("{} is an image for several platforms and is replaced by an image for one", name.given);
+                    warn_of_index(name, repository, image);
                 }
                 let found = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
                 Ok(found == Some(image.manifest.digest))
@@ -234,6 +235,18 @@ impl<'a> RegistryPush<'a> {
             },
         }
     }
+}
+
+/// Names the platforms whose images lose their name: what the name is now, an index, is replaced.
+fn warn_of_index(name: &Name, repository: &Repository, image: &Image) {
+    let own = Platform::new(image.config.os(), image.config.architecture(), image.config.variant()).to_string();
+    let lost = match document(&repository.client, &name.given, &name.reference) {
+        Ok(Document::Index(index)) => index.platforms().into_iter().filter(|platform| *platform != own).collect(),
+        // Whoever has changed it meanwhile, or whatever is wrong with it: it is replaced all the same.
+        Ok(Document::Manifest(_)) | Err(_) => Vec::new(),
+    };
+    let lost = if lost.is_empty() { String::new() } else { format!("; gone from it: {}", lost.join(", ")) };
+    log::warn!("{} is an image for several platforms and is replaced by one for {own}{lost}", name.given);
 }
 
 fn put_manifest(name: &Name, repository: &Repository, image: &Image) -> Result<(), CallError> {

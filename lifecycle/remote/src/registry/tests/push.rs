@@ -387,9 +387,16 @@ fn access_checks() {
 #[test]
 fn an_index_under_the_tag_is_replaced_by_the_image() {
     let dir = tempfile::tempdir().expect("a directory");
-    let fake = Fake::start();
-    fake.put_manifest("app", "latest", Format::Oci.index(), br#"{"schemaVersion":2,"manifests":[]}"#);
     let image = image(&[layer(dir.path(), b"small")]);
-    assert_pushed(push(&store(), &format!("{}/app", fake.address), &[], &image), "pushed");
-    assert_whole(&fake, "app", "latest", &image, "replaced");
+    for faults in [false, true] {
+        let fake = Fake::start();
+        fake.put_manifest("app", "latest", Format::Oci.index(), br#"{"schemaVersion":2,"manifests":[]}"#);
+        if faults {
+            // That it cannot be told what is lost changes nothing.
+            fake.fail("GET", "/manifests/", refuse(404, "MANIFEST_UNKNOWN"));
+        }
+        assert_pushed(push(&store(), &format!("{}/app", fake.address), &[], &image), "pushed");
+        assert_eq!(fake.seen("GET", "/manifests/").len(), 1);
+        assert_whole(&fake, "app", "latest", &image, "replaced");
+    }
 }
