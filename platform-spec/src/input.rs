@@ -343,6 +343,7 @@ pub const FLAGS: &[Flag] = &[
     .but(&[
         (Analyze, "reference of the previous image; without it, the image to write"),
         (Create, "reference of the previous image; without it, the image to write"),
+        (Rebase, "reference of the image to rebase; without it, the image to write"),
     ]),
     flag("process-type", Text, "default process type", &[always(Export), always(Create)]).or(env::PROCESS_TYPE),
     flag("project-metadata", Text, "path to project-metadata.toml", &[always(Export), always(Create)])

@@ -10,7 +10,7 @@ use lifecycle::privilege::{PrivilegeError, become_user, ensure_owner, hide_memor
 use lifecycle::target::BuildTarget;
 use lifecycle_cmd::Inputs;
 use lifecycle_remote::{
-    AccessError, AccessInputs, acquire, open, open_registry, remove_credentials_from_own_environment,
+    Access, AccessError, AccessInputs, acquire, open, open_registry, remove_credentials_from_own_environment,
 };
 use platform_spec::exit;
 use platform_spec::run::Run;
@@ -65,11 +65,25 @@ pub fn connect<'a>(
     volumes: impl IntoIterator<Item = &'a Path>,
 ) -> Result<Connection, ConnectError> {
     log::debug!("Ensuring privileges...");
-    let access = acquire(&AccessInputs {
-        images: images(inputs, more),
+    let access = access(inputs, images(inputs, more))?;
+    drop_privileges(inputs, access, volumes)
+}
+
+/// The credentials for these images.
+pub(crate) fn access(inputs: &Inputs, images: Vec<String>) -> Result<Access, AccessError> {
+    acquire(&AccessInputs {
+        images,
         insecure_registries: inputs.insecure_registries.clone(),
         layout_dir: inputs.layout.clone(),
-    })?;
+    })
+}
+
+/// Makes the directories of `volumes` the user's, and becomes the user.
+pub(crate) fn drop_privileges<'a>(
+    inputs: &Inputs,
+    access: Access,
+    volumes: impl IntoIterator<Item = &'a Path>,
+) -> Result<Connection, ConnectError> {
     // Not needed any more, and nobody's business: this process may start buildpacks.
     remove_credentials_from_own_environment();
     ensure_owner(inputs.user, volumes).map_err(ConnectError::Owner)?;

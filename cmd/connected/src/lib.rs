@@ -2,19 +2,19 @@
 //!
 //! Such a phase may be started as root. What needs root comes first ([`connect`]): credentials are read, volumes are made
 //! the user's, then the process becomes the user. Afterwards [`Connection`] gives the stores, and [`analyze`],
-//! [`restore`] and [`export`] map [`Inputs`] to what each phase may know, run it, and write its files. The creator calls
+//! [`restore`], [`export`] and [`rebase`] map [`Inputs`] to what each phase may know, run it, and write its files. The creator calls
 //! the same functions as the single executables do.
 
 mod analyze;
 mod connect;
 mod export;
-mod index;
+mod rebase;
 mod restore;
 
 pub use analyze::{analyze, run_image};
 pub use connect::{ConnectError, Connection, connect};
-pub use export::{export, require_analyzed, write_index_report};
-pub use index::{index, reported};
+pub use export::{export, require_analyzed};
+pub use rebase::rebase;
 pub use restore::{RefreshAnalyzedError, read_analyzed, refresh, restore};
 
 use lifecycle::file::LoadError;

@@ -31,7 +31,7 @@ pub(crate) enum DispatchError {
     Execute(PathBuf, #[source] io::Error),
 }
 
-const VALID: &str = "Valid phases: detect, analyze, restore, build, export, create";
+const VALID: &str = "Valid phases: detect, analyze, restore, build, export, create, rebase";
 
 impl lifecycle::phase::PhaseError for DispatchError {
     fn exit_code(&self) -> u8 {
@@ -83,7 +83,7 @@ fn phase(word: &OsStr) -> Result<Phase, DispatchError> {
     let name = Path::new(word).file_name().map(OsStr::to_owned).unwrap_or_default();
     match Phase::ALL.into_iter().find(|phase| name == phase.verb()) {
         None => Err(DispatchError::UnknownPhase(name.to_string_lossy().into_owned())),
-        Some(phase @ (Phase::Rebase | Phase::Extend)) => Err(DispatchError::NotHere(phase.verb(), phase.executable())),
+        Some(phase @ (Phase::Extend | Phase::Index)) => Err(DispatchError::NotHere(phase.verb(), phase.executable())),
         Some(
             phase @ (Phase::Analyze
             | Phase::Detect
@@ -91,7 +91,7 @@ fn phase(word: &OsStr) -> Result<Phase, DispatchError> {
             | Phase::Build
             | Phase::Export
             | Phase::Create
-            | Phase::Index),
+            | Phase::Rebase),
         ) => Ok(phase),
     }
 }
@@ -117,7 +117,7 @@ mod tests {
             ("build", "builder"),
             ("export", "exporter"),
             ("create", "creator"),
-            ("index", "indexer"),
+            ("rebase", "rebaser"),
             ("/cnb/lifecycle/create", "creator"),
         ] {
             assert_eq!(chosen(Some(word), "0.15").as_deref(), Ok(executable));
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        let valid = "\nValid phases: detect, analyze, restore, build, export, create";
+        let valid = "\nValid phases: detect, analyze, restore, build, export, create, rebase";
         for (word, api, expected) in [
             (None, "", format!("failed to parse arguments: no phase given{valid}")),
             (
@@ -137,7 +137,6 @@ mod tests {
             (Some("detector"), "0.15", format!("failed to recognize phase: detector{valid}")),
             (Some(""), "0.15", format!("failed to recognize phase: {valid}")),
             (Some("--version"), "0.15", format!("failed to recognize phase: --version{valid}")),
-            (Some("rebase"), "0.15", "failed to rebase: this lifecycle has no rebaser yet".to_owned()),
             (Some("extend"), "0.15", "failed to extend: this lifecycle has no extender yet".to_owned()),
         ] {
             assert_eq!(chosen(word, api), Err(expected));

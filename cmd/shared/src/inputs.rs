@@ -56,10 +56,8 @@ pub struct Inputs {
     pub generated: PathBuf,
     /// `group.toml`
     pub group: PathBuf,
-    /// The image to write: the first argument of analyzer, exporter and creator; empty in other phases.
+    /// The image to write: the first argument of analyzer, exporter, creator and rebaser; empty in other phases.
     pub image: String,
-    /// The images to join, by their digests, for the indexer.
-    pub images: Vec<String>,
     /// What the names of the image to write are to name.
     pub index: IndexMode,
     /// Where to write what concerns the index.
@@ -84,7 +82,7 @@ pub struct Inputs {
     pub plan: PathBuf,
     /// The platform directory.
     pub platform: PathBuf,
-    /// The previous image; in analyzer and creator [`Inputs::image`] if none is given.
+    /// The previous image, for the rebaser that to rebase; in analyzer and creator [`Inputs::image`] if none is given.
     pub previous_image: Option<String>,
     /// The default process type.
     pub process_type: Option<String>,
@@ -169,6 +167,12 @@ pub enum InputError {
     /// A flag that the exporter refuses, because the analyzer has chosen the run image.
     #[error("resolve inputs: -{0} is unsupported")]
     Unsupported(&'static str),
+    /// Both names of the flag that names the run image.
+    #[error("resolve inputs: supply only one of -run-image or (deprecated) -image")]
+    TwoRunImages,
+    /// The rebaser writes to tags only.
+    #[error("resolve inputs: '{0}' is not a tag reference")]
+    NotTag(String),
     /// A user or group id that no user has.
     #[error("resolve inputs: {what} {id} is not a user's or a group's")]
     Id {
@@ -228,6 +232,8 @@ impl PhaseError for InputError {
             | Self::Registries
             | Self::CacheIsImage { .. }
             | Self::Unsupported(_)
+            | Self::TwoRunImages
+            | Self::NotTag(_)
             | Self::Id { .. }
             | Self::Daemon
             | Self::LayoutDir
@@ -356,25 +362,25 @@ pub(crate) fn resolve(
     if image.is_empty() && (exports || matches!(phase, Phase::Rebase | Phase::Index)) {
         return Err(InputError::NoImage);
     }
-    // The indexer's arguments behind the first are images, not tags.
-    let images =
-        if phase == Phase::Index { names.by_ref().filter(|name| !name.is_empty()).collect() } else { Vec::new() };
     let tags = tag.into_iter().map(|tag| text("tag", tag)).collect::<Result<Vec<_>, _>>()?;
     let tags: Vec<_> = names.chain(tags).filter(|tag| !tag.is_empty()).collect();
 
     let run_image_of_platform = environment.text(env::RUN_IMAGE).unwrap_or_default();
-    if phase == Phase::Export {
-        if run_image.as_ref().is_some_and(|name| !name.is_empty() && name != run_image_of_platform) {
-            return Err(InputError::Unsupported("run-image"));
-        }
-        if deprecated_run_image.is_some_and(|name| !name.is_empty()) {
-            return Err(InputError::Unsupported("image"));
-        }
-    }
+    let by_flag = run_image.as_ref().is_some_and(|name| !name.is_empty() && name != run_image_of_platform);
+    let deprecated_run_image = deprecated_run_image.filter(|name| !name.is_empty());
+    let run_image = match (phase, deprecated_run_image) {
+        (Phase::Export, _) if by_flag => return Err(InputError::Unsupported("run-image")),
+        (Phase::Export, Some(_)) => return Err(InputError::Unsupported("image")),
+        (Phase::Rebase, Some(_)) if by_flag => return Err(InputError::TwoRunImages),
+        (Phase::Rebase, Some(deprecated)) => Some(deprecated),
+        _ => run_image,
+    };
     let previous_image = optional_text("previous image", previous_image, env::PREVIOUS_IMAGE)?
         .or_else(|| matches!(phase, Phase::Analyze | Phase::Create).then(|| image.clone()));
 
-    let use_layout = uses_images && layout.unwrap_or_else(|| environment.boolean(env::LAYOUT));
+    // The rebaser knows registries only.
+    let use_layout =
+        uses_images && phase != Phase::Rebase && layout.unwrap_or_else(|| environment.boolean(env::LAYOUT));
     let experimental = Experimental::parse(environment.text(env::EXPERIMENTAL_MODE));
     let layout_dir = optional(layout_dir, env::LAYOUT_DIR).map(PathBuf::from);
     let layout = match (use_layout, layout_dir) {
@@ -411,7 +417,6 @@ pub(crate) fn resolve(
         generated: absolute(&in_layers(generated, env::GENERATED, default::GENERATED), cwd),
         group: in_layers(group, env::GROUP, default::GROUP),
         image,
-        images,
         index,
         index_report: IndexReport {
             path: in_layers(index_report.filter(|path| !path.is_empty()), env::INDEX_REPORT, default::INDEX_REPORT),
@@ -477,7 +482,7 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
     if inputs.index != IndexMode::Off || phase == Phase::Index {
         inputs.experimental.allow("export to an index")?;
     }
-    if !matches!(phase, Phase::Analyze | Phase::Export | Phase::Create) {
+    if !matches!(phase, Phase::Analyze | Phase::Export | Phase::Create | Phase::Rebase) {
         return Ok(());
     }
     let registry = Reference::parse(&inputs.image)?.registry;
@@ -485,6 +490,15 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
         if Reference::parse(tag)?.registry != registry {
             return Err(InputError::Registries);
         }
+    }
+    if phase == Phase::Rebase {
+        for image in std::iter::once(&inputs.image).chain(&inputs.tags) {
+            if Reference::parse(image)?.digest.is_some() {
+                return Err(InputError::NotTag(image.clone()));
+            }
+        }
+        let others = [&inputs.previous_image, &inputs.run_image];
+        return Ok(others.into_iter().flatten().try_for_each(|name| Reference::parse(name).map(|_| ()))?);
     }
     let others = [&inputs.previous_image, &inputs.build_image, &inputs.run_image, &inputs.cache_image];
     others.into_iter().flatten().try_for_each(|name| Reference::parse(name).map(|_| ()))?;
