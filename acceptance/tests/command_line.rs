@@ -2,7 +2,7 @@
 
 use acceptance::{Lifecycle, Phase, Project};
 
-const PHASES: [&str; 6] = ["analyzer", "detector", "restorer", "builder", "exporter", "creator"];
+const PHASES: [&str; 7] = ["analyzer", "detector", "restorer", "builder", "exporter", "creator", "rebaser"];
 
 fn phase(executable: &str) -> Phase {
     Lifecycle::under_test().phase(executable)
@@ -72,10 +72,10 @@ fn a_line_that_cannot_be_read_is_answered_with_the_usage() {
 /// What is not there must not look as if it were: an export without a daemon goes to a registry.
 #[test]
 fn a_daemon_is_refused_before_anything_is_written_or_sent() {
-    for executable in ["analyzer", "restorer", "exporter", "creator"] {
+    for executable in ["analyzer", "restorer", "exporter", "creator", "rebaser"] {
         for by_flag in [true, false] {
             let dir = tempfile::tempdir().expect("a directory");
-            let phase = phase(executable).arg(format!("-layers={}", dir.path().display()));
+            let phase = phase(executable).env("CNB_LAYERS_DIR", dir.path());
             let phase = if by_flag { phase.arg("-daemon") } else { phase.env("CNB_USE_DAEMON", "true") };
             // Port 1: to send anything would be another error.
             let phase = if executable == "restorer" { phase } else { phase.arg("localhost:1/app") };
@@ -99,11 +99,14 @@ fn flags_exist_from_their_platform_api_on() {
         ("exporter", "-insecure-registry=x", "0.13"),
         ("restorer", "-run=/x", "0.14"),
         ("creator", "-system=/x", "0.15"),
+        ("rebaser", "-previous-image=x", "0.11"),
+        ("rebaser", "-force", "0.12"),
+        ("rebaser", "-insecure-registry=x", "0.13"),
     ] {
         let minor: u32 = from.trim_start_matches("0.").parse().expect("a minor version");
         // Too many arguments: nothing is done, and the line was read.
         let ends = |minor: u32| {
-            let arguments = if executable == "exporter" { vec![] } else { vec!["too", "many"] };
+            let arguments = if ["exporter", "rebaser"].contains(&executable) { vec![] } else { vec!["too", "many"] };
             phase(executable).api(&format!("0.{minor}")).arg(flag).args(arguments).run()
         };
         ends(minor).ends_with(3).says("failed to parse arguments");
@@ -124,6 +127,11 @@ fn arguments_that_make_no_sense_end_with_3_and_without_the_usage() {
         ("builder", &["a"], "failed to parse arguments: received unexpected"),
         ("exporter", &["-run-image=r", "app"], "-run-image is unsupported"),
         ("exporter", &["-image=r", "app"], "-image is unsupported"),
+        ("rebaser", &[], "failed to parse arguments: "),
+        ("rebaser", &[""], "failed to resolve inputs: image argument is required"),
+        ("rebaser", &["-image=r", "-run-image=s", "app"], "supply only one of -run-image or (deprecated) -image"),
+        ("rebaser", &["app.io/app", "other.io/app"], "writing to multiple registries is unsupported"),
+        ("rebaser", &["app", "No/Reference"], "failed to resolve inputs: could not parse reference"),
         (
             "analyzer",
             &["-run-image=run", "-tag=other.io/app", "app.io/app"],
@@ -178,6 +186,7 @@ fn the_sub_command_is_the_phase() {
         ("build", "builder"),
         ("export", "exporter"),
         ("create", "creator"),
+        ("rebase", "rebaser"),
         ("/cnb/lifecycle/detect", "detector"),
     ] {
         let by_word = lifecycle().args([word, "-no-such-flag"]).run().ends_with(2);
