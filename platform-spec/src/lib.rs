@@ -12,6 +12,7 @@ pub mod buildpack_plan;
 pub mod exit;
 pub mod extension;
 pub mod group;
+pub mod index_report;
 pub mod input;
 pub mod label;
 pub mod launch;

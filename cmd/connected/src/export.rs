@@ -1,6 +1,8 @@
 //! The exporter's part.
 
-use lifecycle::file::{load_shared, write_shared};
+use std::path::Path;
+
+use lifecycle::file::{PathError, load_shared, write_shared};
 use lifecycle::layer::Owner;
 use lifecycle::phase::export::{self, ExportError};
 use lifecycle::run_image;
@@ -8,6 +10,8 @@ use lifecycle::target::BuildTarget;
 use lifecycle_cmd::{Failure, Inputs, VERSION};
 use platform_spec::analyzed::Analyzed;
 use platform_spec::group::Group;
+use platform_spec::index_report::IndexReport;
+use platform_spec::input::IndexMode;
 use platform_spec::label::Launcher;
 use platform_spec::project_metadata::ProjectMetadata;
 use platform_spec::text::to_toml;
@@ -37,6 +41,10 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
     let has_extensions = !group.group_extensions.is_empty();
     let run_image = run_image::for_export(inputs.api, &inputs.run, &inputs.stack, &analyzed, has_extensions)?;
     let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?.of_group(&group);
+    if inputs.index != IndexMode::Off {
+        // The index is told for which machine the image is, and so that has to be true.
+        BuildTarget::resolve(Some(build_for.platform().clone()), &analyzed)?;
+    }
     let found = build_for.recorded_or_asked(&analyzed).unwrap_or_else(|| build_for.target());
     let cache = connect::cache(inputs, connection, &found, &build_for)?;
     let pipeline = connect::pipeline();
@@ -62,7 +70,22 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
         build_for,
         index: inputs.index,
     };
-    let report = export::run(&phase, connection.images.as_ref(), cache, &pipeline)?;
-    write_shared(&inputs.report, &inputs.layers, to_toml(&report).as_bytes()).map_err(ExportError::Report)?;
-    Ok(())
+    let exported = export::run(&phase, connection.images.as_ref(), cache, &pipeline)?;
+    write_shared(&inputs.report, &inputs.layers, to_toml(&exported.report).as_bytes()).map_err(ExportError::Report)?;
+    match &exported.indexes {
+        Some(indexes) => Ok(write_index_report(inputs, indexes).map_err(ExportError::IndexReport)?),
+        None => Ok(()),
+    }
+}
+
+/// Writes `index-report.toml`. At the usual place it is left out where its directory is missing; a place that was asked
+/// for has to be there.
+pub fn write_index_report(inputs: &Inputs, report: &IndexReport) -> Result<(), PathError> {
+    let path = &inputs.index_report.path;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !inputs.index_report.given && !directory.exists() {
+        log::debug!("No index report is written: there is no directory {}", directory.display());
+        return Ok(());
+    }
+    write_shared(path, &inputs.layers, to_toml(report).as_bytes())
 }

@@ -83,7 +83,7 @@ fn phase(word: &OsStr) -> Result<Phase, DispatchError> {
     let name = Path::new(word).file_name().map(OsStr::to_owned).unwrap_or_default();
     match Phase::ALL.into_iter().find(|phase| name == phase.verb()) {
         None => Err(DispatchError::UnknownPhase(name.to_string_lossy().into_owned())),
-        Some(phase @ (Phase::Extend | Phase::Index)) => Err(DispatchError::NotHere(phase.verb(), phase.executable())),
+        Some(phase @ Phase::Extend) => Err(DispatchError::NotHere(phase.verb(), phase.executable())),
         Some(
             phase @ (Phase::Analyze
             | Phase::Detect
@@ -91,7 +91,8 @@ fn phase(word: &OsStr) -> Result<Phase, DispatchError> {
             | Phase::Build
             | Phase::Export
             | Phase::Create
-            | Phase::Rebase),
+            | Phase::Rebase
+            | Phase::Index),
         ) => Ok(phase),
     }
 }
@@ -118,6 +119,7 @@ mod tests {
             ("export", "exporter"),
             ("create", "creator"),
             ("rebase", "rebaser"),
+            ("index", "indexer"),
             ("/cnb/lifecycle/create", "creator"),
         ] {
             assert_eq!(chosen(Some(word), "0.15").as_deref(), Ok(executable));

@@ -58,6 +58,8 @@ pub struct Inputs {
     pub group: PathBuf,
     /// The image to write: the first argument of analyzer, exporter, creator and rebaser; empty in other phases.
     pub image: String,
+    /// The images to join, by their digests, for the indexer.
+    pub images: Vec<String>,
     /// What the names of the image to write are to name.
     pub index: IndexMode,
     /// Where to write what concerns the index.
@@ -362,6 +364,9 @@ pub(crate) fn resolve(
     if image.is_empty() && (exports || matches!(phase, Phase::Rebase | Phase::Index)) {
         return Err(InputError::NoImage);
     }
+    // The indexer's arguments behind the first are images, not tags.
+    let images =
+        if phase == Phase::Index { names.by_ref().filter(|name| !name.is_empty()).collect() } else { Vec::new() };
     let tags = tag.into_iter().map(|tag| text("tag", tag)).collect::<Result<Vec<_>, _>>()?;
     let tags: Vec<_> = names.chain(tags).filter(|tag| !tag.is_empty()).collect();
 
@@ -417,6 +422,7 @@ pub(crate) fn resolve(
         generated: absolute(&in_layers(generated, env::GENERATED, default::GENERATED), cwd),
         group: in_layers(group, env::GROUP, default::GROUP),
         image,
+        images,
         index,
         index_report: IndexReport {
             path: in_layers(index_report.filter(|path| !path.is_empty()), env::INDEX_REPORT, default::INDEX_REPORT),

@@ -6,11 +6,13 @@ pub mod detect;
 pub mod export;
 pub mod files;
 pub mod generate;
+pub mod index;
 pub mod rebase;
 pub mod restore;
 mod saved;
 mod timer;
 
+pub use saved::NameError;
 pub use timer::Timer;
 
 /// An error that ends a phase. The exit status comes from one exhaustive match in each implementation.

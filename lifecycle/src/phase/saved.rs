@@ -3,16 +3,31 @@
 use lifecycle_launch::console::chain;
 use log::{debug, info};
 use platform_spec::report::ImageReport;
+use thiserror::Error;
 
-use crate::image::{Pushed, StoreError};
+use crate::image::{IndexError, Pushed, StoreError};
 
-/// Tells people, and gives `[image]` of `report.toml`. `layout`: the image is in an OCI layout, so that its digest is no
-/// registry's. The error has the names that could not be written; the others stand.
-pub(super) fn tell(pushed: Pushed, layout: bool) -> Result<ImageReport, Vec<(String, StoreError)>> {
+/// Each name, and what became of it.
+pub(super) type Names = Vec<(String, Result<(), NameError>)>;
+
+/// Why a name was not written.
+#[derive(Debug, Error)]
+pub enum NameError {
+    /// The image was not put there.
+    #[error(transparent)]
+    Image(#[from] StoreError),
+    /// The image was, its index was not.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// Tells people what became of each of the `names`, and gives `[image]` of `report.toml`. `layout`: the image is in an OCI
+/// layout, so that its digest is no registry's. The error has the names that could not be written; the others stand.
+pub(super) fn tell(pushed: &Pushed, names: Names, layout: bool) -> Result<ImageReport, Vec<(String, NameError)>> {
     let mut image = ImageReport::default();
     let mut failures = Vec::new();
-    info!("*** Images ({}):", if layout { pushed.identifier } else { pushed.digest.to_string() });
-    for (name, result) in pushed.names {
+    info!("*** Images ({}):", if layout { pushed.identifier.clone() } else { pushed.digest.to_string() });
+    for (name, result) in names {
         match result {
             Ok(()) => {
                 info!("      {name}");
@@ -37,7 +52,7 @@ pub(super) fn tell(pushed: Pushed, layout: bool) -> Result<ImageReport, Vec<(Str
 }
 
 /// Names that could not be written, for an error's text.
-pub(super) fn describe_failures(failures: &[(String, StoreError)]) -> String {
-    let one = |(name, error): &(String, StoreError)| format!("{name}: {}", chain(error));
+pub(super) fn describe_failures(failures: &[(String, NameError)]) -> String {
+    let one = |(name, error): &(String, NameError)| format!("{name}: {}", chain(error));
     failures.iter().map(one).collect::<Vec<_>>().join("; ")
 }

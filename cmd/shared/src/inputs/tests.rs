@@ -570,7 +570,7 @@ fn targets_and_indexes_are_experimental() {
 fn the_reports() {
     let joined = inputs(Phase::Index, "0.15", &["-report", "a", "-report=b", "-tag", "t", "app", "r@x"], &[WARN]);
     assert_eq!(joined.reports, [Path::new("a"), Path::new("b")]);
-    assert_eq!(joined.tags, ["r@x", "t"]);
+    assert_eq!((joined.images, joined.tags), (vec!["r@x".to_owned()], vec!["t".to_owned()]));
     for (line, variables, path, given) in [
         (&["app"][..], &[][..], "/layers/index-report.toml", false),
         (&["-layers", "/l", "app"], &[], "/l/index-report.toml", false),

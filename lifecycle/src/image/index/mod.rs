@@ -16,6 +16,7 @@ mod slot;
 
 use std::error::Error;
 
+use platform_spec::index_report::{ImageEntry, IndexEntry};
 use platform_spec::target::Platform;
 use thiserror::Error;
 
@@ -58,6 +59,23 @@ pub struct WrittenIndex {
 }
 
 impl WrittenIndex {
+    /// Its entry in `index-report.toml`.
+    pub fn entry(&self) -> IndexEntry {
+        let image = |child: &Child| ImageEntry {
+            platform: child.platform.as_ref().map(|platform| platform.platform().to_string()).unwrap_or_default(),
+            digest: child.blob.digest.to_string(),
+            media_type: child.blob.media_type.clone(),
+            size: child.blob.size,
+        };
+        IndexEntry {
+            tag: self.name.clone(),
+            digest: self.digest.to_string(),
+            media_type: self.media_type.clone(),
+            size: self.size,
+            images: self.children.iter().map(image).collect(),
+        }
+    }
+
     /// That `index` stands under `name`.
     pub fn of(name: &str, index: Index, wanted: &[IndexChild]) -> Self {
         let stands = |child: &&IndexChild| !index.children.iter().any(|found| found.blob.digest == child.blob.digest);

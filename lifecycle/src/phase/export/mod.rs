@@ -7,6 +7,7 @@
 mod caching;
 mod config;
 mod gather;
+mod index;
 mod launcher;
 mod pack;
 mod sbom;
@@ -18,6 +19,7 @@ use platform_spec::analyzed::Analyzed;
 use platform_spec::api::{BuildpackApiError, PlatformApi};
 use platform_spec::exit;
 use platform_spec::group::GroupElement;
+use platform_spec::index_report::IndexReport;
 use platform_spec::input::IndexMode;
 use platform_spec::label::{Launcher, LifecycleMetadata};
 use platform_spec::metadata::Metadata;
@@ -30,6 +32,7 @@ use crate::beneath::BeneathError;
 use crate::cache::{Cache, Machines};
 use crate::digest::Digest;
 use crate::file::{LoadError, PathError};
+use crate::image::index::IndexError;
 use crate::image::{DraftError, Image, Pushed, Store, StoreError};
 use crate::layer::{LayerError, Owner, Pipeline, SliceError};
 use crate::layers_dir::LayersDirError;
@@ -38,7 +41,8 @@ use lifecycle_launch::console::chain;
 
 use self::gather::{Gathered, Part};
 use self::pack::Packer;
-use super::{PhaseError, Timer, saved};
+use super::saved::{self, NameError, Names};
+use super::{PhaseError, Timer};
 
 /// All that export may know.
 #[derive(Clone, Debug)]
@@ -241,16 +245,22 @@ pub enum ExportError {
     },
     /// Some names could not be written; the others stand.
     #[error("save image to {}", saved::describe_failures(.0))]
-    Names(Vec<(String, StoreError)>),
+    Names(Vec<(String, NameError)>),
+    /// A name cannot be that of an index.
+    #[error("resolve inputs")]
+    Index(#[source] IndexError),
     /// The report could not be written.
     #[error("write export report")]
     Report(#[source] PathError),
+    /// The index report could not be written.
+    #[error("write index report")]
+    IndexReport(#[source] PathError),
 }
 
 impl PhaseError for ExportError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::RunImageNotFound | Self::NeedsExtender => exit::INVALID_ARGUMENTS,
+            Self::RunImageNotFound | Self::NeedsExtender | Self::Index(_) => exit::INVALID_ARGUMENTS,
             Self::RunImage { .. } => exit::GENERIC,
             Self::BuildpackApi(_) => exit::INCOMPATIBLE_BUILDPACK_API,
             Self::NoRunImage
@@ -276,7 +286,8 @@ impl PhaseError for ExportError {
             | Self::Draft(_)
             | Self::Save { .. }
             | Self::Names(_)
-            | Self::Report(_) => exit::EXPORT_ERROR,
+            | Self::Report(_)
+            | Self::IndexReport(_) => exit::EXPORT_ERROR,
         }
     }
 }
@@ -342,13 +353,14 @@ pub fn run(
     store: &dyn Store,
     cache: Option<Cache<'_>>,
     pipeline: &Pipeline,
-) -> Result<Report, ExportError> {
+) -> Result<Exported, ExportError> {
     let timer = Timer::start("Exporter");
+    index::check(inputs)?;
     let bases = open_bases(inputs, store)?;
     let metadata: Metadata = crate::file::load_hostile(&inputs.layers_dir.join("config/metadata.toml"))?;
     let entrypoint = config::entrypoint(&metadata, inputs.default_process_type.as_deref())?;
     let machines = Machines::of(&inputs.build_for, target::platform(&bases.run.config).platform());
-    let strict = inputs.build_for.asked().is_some();
+    let strict = inputs.build_for.asked().is_some() || inputs.index != IndexMode::Off;
     let launcher = launcher::choose(inputs.launcher.as_deref(), &machines.target, strict)?;
     if inputs.api.has_lifecycle_sbom() {
         sbom::copy(&inputs.layers_dir, &inputs.launcher_sbom_dir, &launcher.component)?;
@@ -373,8 +385,13 @@ pub fn run(
     let saving = format!("Saving {}...", store.shown_name(name));
     let saved = Timer::start(saving.clone());
     info!("{saving}");
-    let pushed = push.finish(&image).map_err(|cause| ExportError::Save { name: name.clone(), cause })?;
-    let report = report(inputs, &gathered, pushed)?;
+    let saved_image = match inputs.index {
+        IndexMode::Off => push.finish(&image),
+        IndexMode::Merge | IndexMode::Replace => push.finish_untagged(&image),
+    };
+    let pushed = saved_image.map_err(|cause| ExportError::Save { name: name.clone(), cause })?;
+    let (names, indexes) = index::write(inputs, store, &image, pushed.names);
+    let report = report(inputs, &gathered, &Pushed { names: Vec::new(), ..pushed }, names)?;
     drop(saved);
     drop(timer);
 
@@ -392,12 +409,21 @@ pub fn run(
     {
         warn!("Failed to export cache: {}", chain(&error));
     }
-    Ok(report)
+    Ok(Exported { report, indexes })
+}
+
+/// What was exported.
+#[derive(Debug)]
+pub struct Exported {
+    /// `report.toml`.
+    pub report: Report,
+    /// What `index-report.toml` says, if there is an index.
+    pub indexes: Option<IndexReport>,
 }
 
 /// What was saved, for people and for `report.toml`. Names that failed make the export fail, with all of them named.
-fn report(inputs: &Inputs, gathered: &Gathered, pushed: Pushed) -> Result<Report, ExportError> {
-    let image = saved::tell(pushed, inputs.layout).map_err(ExportError::Names)?;
+fn report(inputs: &Inputs, gathered: &Gathered, pushed: &Pushed, names: Names) -> Result<Report, ExportError> {
+    let image = saved::tell(pushed, names, inputs.layout).map_err(ExportError::Names)?;
     let bom = gathered.build_bom.clone();
     let build = (!bom.is_empty()).then_some(BuildReport { bom });
     Ok(Report { build, image })

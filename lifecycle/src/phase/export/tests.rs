@@ -102,8 +102,12 @@ impl World {
         Cache::Image(Box::new(ImageCache::open(&self.store, CACHE, &amd64(), false).expect("a cache")))
     }
 
-    fn export(&self, cache: Option<Cache<'_>>) -> Result<Report, ExportError> {
+    fn export_all(&self, cache: Option<Cache<'_>>) -> Result<Exported, ExportError> {
         run(&self.inputs, &self.store, cache, &self.pipeline)
+    }
+
+    fn export(&self, cache: Option<Cache<'_>>) -> Result<Report, ExportError> {
+        self.export_all(cache).map(|exported| exported.report)
     }
 
     /// As the analyzer does before the next build.
@@ -316,4 +320,60 @@ fn a_run_image_for_no_machine_is_refused_before_anything_is_packed() {
         let text = format!("unpack metadata from run image '{name}': failed to find {lacks} in run image config");
         assert_eq!((chain(&error), error.exit_code()), (text, 62));
     }
+}
+
+#[test]
+fn an_image_becomes_a_part_of_an_index() {
+    let mut world = World::new();
+    let alone = world.export_all(None).expect("exported");
+    assert_eq!(alone.indexes, None, "unset");
+    let digest = alone.report.image.digest.clone().expect("a digest");
+
+    let arm = Draft::empty("linux", "arm64", "").finish().expect("an image");
+    world.store.push(APP, &[]).expect("begun").finish(&arm).expect("pushed");
+    world.inputs.index = IndexMode::Merge;
+    world.inputs.additional_tags = vec!["reg.example/other:1".to_owned()];
+    let merged = world.export_all(None).expect("exported");
+    assert_eq!(merged.report.image.digest.as_deref(), Some(digest.as_str()), "the child is the same");
+    assert_eq!(merged.report.image.tags, [APP, "reg.example/other:1"]);
+    let indexes = merged.indexes.expect("there are").indexes;
+    let shown = |at: usize| -> Vec<(&str, &str)> {
+        indexes[at].images.iter().map(|image| (image.platform.as_str(), image.digest.as_str())).collect()
+    };
+    let arm = arm.manifest.digest.to_string();
+    assert_eq!(shown(0), [("linux/amd64", digest.as_str()), ("linux/arm64", arm.as_str())], "what was there is kept");
+    assert_eq!(shown(1), [("linux/amd64", digest.as_str())]);
+    assert_eq!(world.store.open(APP, &amd64()).expect("there").manifest.digest.to_string(), digest);
+
+    world.inputs.index = IndexMode::Replace;
+    let replaced = world.export_all(None).expect("exported").indexes.expect("there are").indexes;
+    assert_eq!(replaced[0].images.len(), 1);
+}
+
+#[test]
+fn names_that_cannot_be_an_indexs_are_refused_first() {
+    let mut world = World::new();
+    world.inputs.index = IndexMode::Merge;
+    for name in [format!("reg.example/app:{}", "x".repeat(120)), format!("reg.example/app@{}", Digest::of(b"x"))] {
+        world.inputs.additional_tags = vec![name];
+        let error = world.export(None).expect_err("refused");
+        assert_eq!(error.exit_code(), 3, "{error}");
+        assert!(world.store.open(APP, &amd64()).is_err(), "nothing was pushed");
+    }
+}
+
+#[test]
+fn with_a_target_everything_is_for_it() {
+    let mut world = World::new();
+    world.inputs.build_for = BuildTarget::new(Some("amd64".parse().expect("known")));
+    world.export(None).expect("the launcher of this world is a script, which was asked for");
+    let arm: Vec<u8> = [b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xb7\0".as_slice(), b"more"].concat();
+    std::fs::write(world.path("launcher"), arm).expect("written");
+    let error = world.export(None).expect_err("another machine's launcher");
+    assert!(error.to_string().ends_with("launcher' is for arm64, not for linux/amd64"), "{error}");
+    world.inputs.build_for = BuildTarget::new(None);
+    world.export(None).expect("without a target it is only warned about");
+    world.inputs.build_for = BuildTarget::new(Some("arm64".parse().expect("known")));
+    let error = chain(&world.export(None).expect_err("another machine's run image"));
+    assert!(error.ends_with("the image is for linux/amd64, not for linux/arm64"), "{error}");
 }

@@ -19,7 +19,8 @@ use platform_spec::{exit, input};
 use thiserror::Error;
 
 use self::label::Label;
-use super::{PhaseError, Timer, saved};
+use super::saved::{self, NameError};
+use super::{PhaseError, Timer};
 use crate::digest::Digest;
 use crate::file::PathError;
 use crate::image::{self, Config, Image, ParseReferenceError, Reference, Store, StoreError};
@@ -188,7 +189,7 @@ pub enum RebaseError {
     },
     /// Some names could not be written; the others stand.
     #[error("save image to {}", saved::describe_failures(.0))]
-    Names(Vec<(String, StoreError)>),
+    Names(Vec<(String, NameError)>),
     /// The report could not be written.
     #[error("write rebase report")]
     Report(#[source] PathError),
@@ -302,8 +303,10 @@ pub fn run(inputs: &Inputs, app: App, run_images: &RunImageInput, store: &dyn St
     let saving = format!("Saving {}...", store.shown_name(name));
     let _saving = Timer::start(saving.clone());
     info!("{saving}");
-    let pushed = store.push(name, &inputs.tags).map_err(save)?.finish(&rebased).map_err(save)?;
-    let image = saved::tell(pushed, false).map_err(RebaseError::Names)?;
+    let mut pushed = store.push(name, &inputs.tags).map_err(save)?.finish(&rebased).map_err(save)?;
+    let names = std::mem::take(&mut pushed.names).into_iter();
+    let names = names.map(|(name, result)| (name, result.map_err(NameError::from))).collect();
+    let image = saved::tell(&pushed, names, false).map_err(RebaseError::Names)?;
     Ok(Report { build: None, image })
 }
 

@@ -1,0 +1,69 @@
+//! The app image as a part of an index (`-index`; target-arch.md, *The index*).
+//!
+//! What cannot succeed is refused before anything is packed: [`check`]. The image is pushed by its digest, then the index
+//! under each name is written: [`write`].
+
+use log::warn;
+use platform_spec::index_report::IndexReport;
+use platform_spec::input::IndexMode;
+use serde_json::Map;
+
+use super::super::saved::{NameError, Names};
+use super::{ExportError, Inputs};
+use crate::image::index::{self, Held, IndexChange, IndexChild, IndexError, WrittenIndex};
+use crate::image::{Image, Store, StoreError};
+
+/// Checks the names.
+pub(super) fn check(inputs: &Inputs) -> Result<(), ExportError> {
+    if inputs.index == IndexMode::Off {
+        return Ok(());
+    }
+    let mut names = std::iter::once(&inputs.output).chain(&inputs.additional_tags);
+    names.try_for_each(|name| index::check(name, inputs.build_for.platform())).map_err(ExportError::Index)
+}
+
+/// Writes the index under each name whose repository has the image; one that fails does not stop the others. Gives what
+/// became of the names, and the report if there is an index at all.
+pub(super) fn write(
+    inputs: &Inputs,
+    store: &dyn Store,
+    image: &Image,
+    names: Vec<(String, Result<(), StoreError>)>,
+) -> (Names, Option<IndexReport>) {
+    if inputs.index == IndexMode::Off {
+        let names = names.into_iter().map(|(name, result)| (name, result.map_err(NameError::from)));
+        return (names.collect(), None);
+    }
+    let child = IndexChild::of(image, Some(inputs.build_for.platform()));
+    let mut report = IndexReport::default();
+    let mut written = Vec::new();
+    for (name, result) in names {
+        let result = match result {
+            Err(error) => Err(error.into()),
+            Ok(()) => write_one(inputs, store, &name, &child).map_err(NameError::from).map(|index| {
+                log::info!("*** Index of {name} ({}):", index.digest);
+                for child in &index.children {
+                    let platform = child.platform.as_ref().map(|platform| platform.platform().to_string());
+                    log::info!("      {} {}", platform.unwrap_or_default(), child.blob.digest);
+                }
+                for platform in &index.overridden {
+                    warn!("{name}: another build has announced an image for {platform} meanwhile, which is in the index instead");
+                }
+                report.indexes.push(index.entry());
+            }),
+        };
+        written.push((name, result));
+    }
+    (written, Some(report))
+}
+
+fn write_one(inputs: &Inputs, store: &dyn Store, name: &str, child: &IndexChild) -> Result<WrittenIndex, IndexError> {
+    let children = std::slice::from_ref(child);
+    match inputs.index {
+        IndexMode::Off | IndexMode::Merge => store.write_index(name, &IndexChange::Merge(children)),
+        IndexMode::Replace => {
+            let fresh = Held { is_index: true, children: Vec::new(), other: Map::new() }.merged(children);
+            store.write_index(name, &IndexChange::Rewrite(&|_| Ok(fresh.clone())))
+        }
+    }
+}
