@@ -69,6 +69,8 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
         parallel: inputs.parallel,
         build_for,
         index: inputs.index,
+        arch_check: inputs.arch_check,
+        arch_check_ignore: inputs.arch_check_ignore.clone(),
     };
     let exported = export::run(&phase, connection.images.as_ref(), cache, &pipeline)?;
     write_shared(&inputs.report, &inputs.layers, to_toml(&exported.report).as_bytes()).map_err(ExportError::Report)?;

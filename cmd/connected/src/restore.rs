@@ -3,6 +3,7 @@
 use lifecycle::cache::Machines;
 use lifecycle::file::{LoadError, load_shared, write_shared};
 use lifecycle::phase::PhaseError;
+use lifecycle::phase::programs::ProgramCheck;
 use lifecycle::phase::restore::{self, RestoreError};
 use lifecycle::run_image::{self, RefreshError, RunImageError};
 use lifecycle::target::{self, BuildTarget};
@@ -120,6 +121,7 @@ pub fn restore(
         layers_dir: inputs.layers.clone(),
         metadata,
         skip_layers: inputs.skip_layers,
+        programs: ProgramCheck::new(inputs.arch_check, &build_for, &target.platform(), &inputs.arch_check_ignore),
     };
     restore::run(&phase, cache.as_ref(), &pipeline).map_err(|error: RestoreError| error.into())
 }

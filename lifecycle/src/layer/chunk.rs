@@ -12,6 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::io::{Errno, pread};
 
 use super::beneath::{Beneath, SEARCH};
+use super::guard::Guard;
 use super::pipeline::LayerError;
 use super::plan::{Content, Plan, Planned};
 use super::tar::{BLOCK, Header, Kind, TRAILER};
@@ -117,15 +118,16 @@ impl Chunk {
 }
 
 /// Makes the bytes of pieces.
-pub(super) struct Filler {
+pub(super) struct Filler<'a> {
     beneath: Option<Beneath>,
     headers: Vec<u8>,
+    guard: Option<&'a Guard>,
 }
 
-impl Filler {
-    /// `root` is the plan's.
-    pub(super) fn new(root: Option<Arc<OwnedFd>>) -> Self {
-        Self { beneath: root.map(|root| Beneath::new(root, SEARCH)), headers: Vec::new() }
+impl<'a> Filler<'a> {
+    /// `root` is the plan's; `guard` is told of every file.
+    pub(super) fn new(root: Option<Arc<OwnedFd>>, guard: Option<&'a Guard>) -> Self {
+        Self { beneath: root.map(|root| Beneath::new(root, SEARCH)), headers: Vec::new(), guard }
     }
 
     /// Fills the first `chunk.length` bytes of `buffer`, which has [`BUFFER`] bytes.
@@ -150,7 +152,12 @@ impl Filler {
             if item.header.kind == Kind::File && (!range.is_empty() || is_empty) {
                 let file = self.open(item, name)?;
                 read(&file, name, item.header.size, range.clone(), &mut buffer[at + filled..])?;
-                filled += (range.end - range.start) as usize;
+                let end = filled + (range.end - range.start) as usize;
+                // A file's beginning is in one piece: both begin at multiples of a block.
+                if let (Some(guard), 0) = (self.guard, range.start) {
+                    guard.look(name, item.header.mode, &buffer[at + filled..at + end]);
+                }
+                filled = end;
             }
             buffer[at + filled..at + length].fill(0);
             at += length;
@@ -231,7 +238,7 @@ mod tests {
         let mut chunker = Chunker::new(Plan::new(&recipe).expect("a plan"));
         let mut chunk = Chunk::default();
         assert!(chunker.next(&mut chunk).expect("planned"));
-        let mut filler = Filler::new(chunker.root());
+        let mut filler = Filler::new(chunker.root(), None);
         change(&file);
         let shown = |error: LayerError| error.to_string().replace(&file.display().to_string(), "FILE");
         filler.fill(&chunk, &mut vec![0; BUFFER]).map_err(shown)
@@ -296,7 +303,7 @@ mod tests {
             owner: Owner { uid: 1, gid: 1 },
         };
         let mut chunker = Chunker::new(Plan::new(&recipe).expect("a plan"));
-        let mut filler = Filler::new(chunker.root());
+        let mut filler = Filler::new(chunker.root(), None);
         let (mut chunk, mut buffer, mut all) = (Chunk::default(), vec![0; BUFFER], Vec::new());
         let mut lengths = Vec::new();
         while chunker.next(&mut chunk).expect("planned") {

@@ -9,6 +9,7 @@ mod chunk;
 mod deflate;
 pub mod extract;
 mod glob;
+mod guard;
 mod gzip;
 mod pipeline;
 mod plan;
@@ -20,7 +21,8 @@ mod tar;
 mod untar;
 mod walk;
 
-pub use pipeline::{Digested, LayerError, Packed, Pipeline, Want};
+pub use guard::{Foreign, Guard};
+pub use pipeline::{Digested, LayerError, Packed, Pipeline, Reading, Want};
 pub use recipe::{Entry, Owner, Recipe};
 pub use slices::{SliceError, SlicePart, slices};
 pub use spool::{Spool, SpoolReader};

@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use super::chunk::{CHUNK, Chunk, Chunker, Filler};
 use super::deflate::{self, Input};
+use super::guard::Guard;
 use super::gzip::Encoder;
 use super::plan::Plan;
 use super::{Recipe, Spool};
@@ -39,6 +40,21 @@ pub struct Pipeline {
     spare: AtomicUsize,
     slots: Mutex<Slots>,
     slot_is_free: Condvar,
+}
+
+/// A recipe that is to be read, and who looks at its files on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// Is told of every file.
+    pub guard: Option<&'a Guard>,
+}
+
+impl<'a> From<&'a Recipe> for Reading<'a> {
+    fn from(recipe: &'a Recipe) -> Self {
+        Self { recipe, guard: None }
+    }
 }
 
 /// What is to be made of a recipe beside its diffID.
@@ -158,15 +174,19 @@ impl Pipeline {
     }
 
     /// Reads a recipe's files and gives the diffID, comparing the tar with `compare` on the way.
-    pub fn digest(&self, recipe: &Recipe, compare: Option<&File>) -> Result<Digested, LayerError> {
+    pub fn digest<'a>(
+        &self,
+        reading: impl Into<Reading<'a>>,
+        compare: Option<&'a File>,
+    ) -> Result<Digested, LayerError> {
         let mut output = Output::new();
         output.compare = compare.map(|file| Compare { file, same: true });
-        Ok(self.run(Source::recipe(recipe)?, output)?.digested())
+        Ok(self.run(Source::recipe(reading.into())?, output)?.digested())
     }
 
     /// Reads a recipe's files once and makes all that is wanted.
-    pub fn pack(&self, recipe: &Recipe, want: Want<'_>) -> Result<Packed, LayerError> {
-        let source = Source::recipe(recipe)?;
+    pub fn pack<'a>(&self, reading: impl Into<Reading<'a>>, want: Want<'_>) -> Result<Packed, LayerError> {
+        let source = Source::recipe(reading.into())?;
         let mut output = Output::new();
         if want.blob {
             output.blob = Some(Blob::create_in(&self.temp)?);
@@ -292,31 +312,33 @@ impl Drop for Helper<'_> {
 
 /// Where pieces come from.
 enum Source<'a> {
-    Recipe(Box<Chunker>),
+    Recipe(Box<Chunker>, Option<&'a Guard>),
     Tar { tar: &'a File, name: &'a Path, size: u64, next: u64 },
 }
 
 /// How a worker fills them.
 enum Reader<'a> {
-    Recipe(Filler),
+    Recipe(Filler<'a>),
     Tar { tar: &'a File, name: &'a Path, size: u64 },
 }
 
 impl<'a> Source<'a> {
-    fn recipe(recipe: &Recipe) -> Result<Self, LayerError> {
-        Ok(Self::Recipe(Box::new(Chunker::new(Plan::new(recipe)?))))
+    fn recipe(reading: Reading<'a>) -> Result<Self, LayerError> {
+        let Reading { recipe, guard } = reading;
+        guard.into_iter().for_each(Guard::begin);
+        Ok(Self::Recipe(Box::new(Chunker::new(Plan::new(recipe)?)), guard))
     }
 
     fn reader(&self) -> Reader<'a> {
         match self {
-            Self::Recipe(chunker) => Reader::Recipe(Filler::new(chunker.root())),
+            Self::Recipe(chunker, guard) => Reader::Recipe(Filler::new(chunker.root(), *guard)),
             Self::Tar { tar, name, size, .. } => Reader::Tar { tar, name, size: *size },
         }
     }
 
     fn next(&mut self, chunk: &mut Chunk) -> Result<bool, LayerError> {
         match self {
-            Self::Recipe(chunker) => chunker.next(chunk),
+            Self::Recipe(chunker, _) => chunker.next(chunk),
             Self::Tar { size, next, .. } => {
                 chunk.length = (CHUNK as u64).min(*size - *next) as usize;
                 *next += chunk.length as u64;
@@ -327,7 +349,7 @@ impl<'a> Source<'a> {
 
     fn is_at_end(&self) -> bool {
         match self {
-            Self::Recipe(chunker) => chunker.is_at_end(),
+            Self::Recipe(chunker, _) => chunker.is_at_end(),
             Self::Tar { size, next, .. } => next == size,
         }
     }

@@ -7,6 +7,7 @@ pub mod export;
 pub mod files;
 pub mod generate;
 pub mod index;
+pub mod programs;
 pub mod rebase;
 pub mod restore;
 mod saved;

@@ -27,6 +27,7 @@ use thiserror::Error;
 use self::target::{Holder, TEMPORARY, Target};
 use self::write::Extraction;
 use super::beneath::LIST;
+use super::guard::Guard;
 use super::gzip;
 use super::remove::remove_tree;
 use super::untar::{Bytes, Untar};
@@ -80,9 +81,20 @@ impl From<io::Error> for ExtractError {
 /// an error nothing is there. What was in the place before is replaced. Modes are those of the tar, whatever the umask;
 /// the owner is the process's.
 pub fn extract(from: impl Read + Send, expected: &Digest, layers: &Path, relative: &Path) -> Result<(), ExtractError> {
+    extract_guarded(from, expected, layers, relative, None)
+}
+
+/// [`extract`], with a guard that is told of every file.
+pub fn extract_guarded(
+    from: impl Read + Send,
+    expected: &Digest,
+    layers: &Path,
+    relative: &Path,
+    guard: Option<&Guard>,
+) -> Result<(), ExtractError> {
     let target = Target::new(layers, relative)?;
     let holder = Holder::create(&target)?;
-    let mut layer = Extraction::new(&target, &holder);
+    let mut layer = Extraction::new(&target, &holder, guard);
     let found = thread::scope(|scope| {
         let (full, pieces) = sync_channel(PIECES);
         let (emptied, back) = channel();

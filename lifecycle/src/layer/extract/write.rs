@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmodat, fchmod, linkat, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
+use super::super::guard::Guard;
 use super::ExtractError;
 use super::target::{Holder, LAYER, Place, Target, put_in_place, to_path};
 use crate::file::PathError;
@@ -25,13 +26,14 @@ pub(super) struct Extraction<'a> {
     above: Vec<Option<u32>>,
     /// Directories that get their mode at the end, since it would be in the way or since others inherit it.
     late: Vec<(Vec<u8>, u32)>,
+    guard: Option<&'a Guard>,
 }
 
 impl<'a> Extraction<'a> {
-    pub(super) fn new(target: &'a Target, holder: &'a Holder) -> Self {
+    pub(super) fn new(target: &'a Target, holder: &'a Holder, guard: Option<&'a Guard>) -> Self {
         let beneath = || Beneath::new(holder.fd.clone(), SEARCH);
         let above = vec![None; target.names.len()];
-        Self { target, holder, beneath: beneath(), links: beneath(), has_layer: false, above, late: Vec::new() }
+        Self { target, holder, beneath: beneath(), links: beneath(), has_layer: false, above, late: Vec::new(), guard }
     }
 
     pub(super) fn extract(&mut self, tar: &mut Untar<impl Bytes>) -> Result<(), ExtractError> {
@@ -65,7 +67,12 @@ impl<'a> Extraction<'a> {
                 let mode = Mode::from_raw_mode(entry.mode & 0o777);
                 let file = openat(here, name, flags, mode).map_err(|error| failed("create", error))?;
                 let mut file = std::fs::File::from(file);
+                let mut guard = self.guard;
                 let mut write = |part: &[u8]| {
+                    // The first part has a file's beginning: it is a block at least, or all there is.
+                    if let Some(guard) = guard.take() {
+                        guard.look(&entry.name, entry.mode, part);
+                    }
                     file.write_all(part).map_err(|source| {
                         ExtractError::Write(PathError { operation: "write", path: self.target.shown(place), source })
                     })

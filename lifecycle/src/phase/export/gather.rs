@@ -14,8 +14,9 @@ use platform_spec::metadata::{Metadata, Process};
 use super::{Bases, ExportError, Inputs};
 use crate::beneath::Directory;
 use crate::digest::Digest;
-use crate::layer::{Entry, Recipe, slices};
+use crate::layer::{Entry, Guard, Recipe, slices};
 use crate::layers_dir::{self, LayersDirError};
+use crate::phase::programs::ProgramCheck;
 
 const LAUNCHER_DIR: &str = "/cnb/lifecycle";
 const LAUNCHER: &str = "/cnb/lifecycle/launcher";
@@ -35,6 +36,8 @@ pub(super) struct Part {
     pub(super) cached: bool,
     /// What it is.
     pub(super) kind: Kind,
+    /// Looks for programs for other machines.
+    pub(super) guard: Option<Guard>,
 }
 
 /// What a part is.
@@ -62,6 +65,17 @@ pub(super) enum Kind {
     Config,
     /// The symlinks of process types.
     ProcessTypes,
+}
+
+impl Kind {
+    /// Whether programs in it are for the app, or only for building; `None` if there are none but ours.
+    fn is_for_launch(&self) -> Option<bool> {
+        match self {
+            Self::Buildpack { types, .. } => Some(types.launch),
+            Self::App => Some(true),
+            Self::Sbom | Self::CacheSbom | Self::Launcher | Self::Config | Self::ProcessTypes => None,
+        }
+    }
 }
 
 impl Part {
@@ -113,6 +127,7 @@ fn directory(inputs: &Inputs, relative: impl Into<PathBuf>) -> Recipe {
 pub(super) fn gather(
     inputs: &Inputs,
     launcher: &Path,
+    check: Option<&ProgramCheck>,
     metadata: &Metadata,
     bases: &Bases,
 ) -> Result<Gathered, ExportError> {
@@ -129,6 +144,7 @@ pub(super) fn gather(
         app: Some(digests(before)),
         cached: false,
         kind,
+        guard: None,
     };
     let parts = &mut gathered.parts;
     if inputs.api.has_sbom() {
@@ -157,6 +173,7 @@ pub(super) fn gather(
             app: Some(app.clone()),
             cached: false,
             kind: Kind::App,
+            guard: None,
         });
     }
     let launcher = Recipe::Entries(vec![
@@ -174,6 +191,9 @@ pub(super) fn gather(
         parts.push(lifecycle("process-types", text, recipe, &previous.process_types.sha, Kind::ProcessTypes));
     }
     parts.append(&mut cache_only);
+    if let Some(check) = check {
+        parts.iter_mut().for_each(|part| part.guard = part.kind.is_for_launch().map(|launch| check.guard(launch)));
+    }
     Ok(gathered)
 }
 
@@ -271,6 +291,7 @@ fn buildpack(
             app: types.launch.then(|| before.map(|before| digests(&before.sha)).unwrap_or_default()),
             cached,
             kind: Kind::Buildpack { buildpack: index, layer: name, types, data },
+            guard: None,
         };
         if types.launch { gathered.parts.push(part) } else { cache_only.push(part) }
     }

@@ -34,13 +34,14 @@ use crate::digest::Digest;
 use crate::file::{LoadError, PathError};
 use crate::image::index::IndexError;
 use crate::image::{DraftError, Image, Pushed, Store, StoreError};
-use crate::layer::{LayerError, Owner, Pipeline, SliceError};
+use crate::layer::{Foreign, LayerError, Owner, Pipeline, SliceError};
 use crate::layers_dir::LayersDirError;
-use crate::target::{self, BuildTarget};
+use crate::target::{self, ArchCheck, BuildTarget};
 use lifecycle_launch::console::chain;
 
 use self::gather::{Gathered, Part};
 use self::pack::Packer;
+use super::programs::ProgramCheck;
 use super::saved::{self, NameError, Names};
 use super::{PhaseError, Timer};
 
@@ -87,6 +88,10 @@ pub struct Inputs {
     pub build_for: BuildTarget,
     /// What the names are to name.
     pub index: IndexMode,
+    /// What is to be done about programs for other machines.
+    pub arch_check: Option<ArchCheck>,
+    /// Globs of paths that are left alone by that.
+    pub arch_check_ignore: Vec<String>,
 }
 
 /// Why there is no app image.
@@ -207,6 +212,9 @@ pub enum ExportError {
         /// The target.
         target: String,
     },
+    /// Layers have programs for other machines (`CNB_ARCH_CHECK=error`).
+    #[error("{}", describe_foreign(.0))]
+    Foreign(Vec<(String, Foreign)>),
     /// A layer could not be packed.
     #[error("create layer '{id}'")]
     Layer {
@@ -257,6 +265,13 @@ pub enum ExportError {
     IndexReport(#[source] PathError),
 }
 
+fn describe_foreign(layers: &[(String, Foreign)]) -> String {
+    let one = |(layer, foreign): &(String, Foreign)| {
+        format!("layer '{layer}' has to be for {}, but has programs for other machines: {foreign}", foreign.expected)
+    };
+    layers.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
 impl PhaseError for ExportError {
     fn exit_code(&self) -> u8 {
         match self {
@@ -279,6 +294,7 @@ impl PhaseError for ExportError {
             | Self::Slices(_)
             | Self::NoLauncher { .. }
             | Self::OtherLauncher { .. }
+            | Self::Foreign(_)
             | Self::Layer { .. }
             | Self::Send { .. }
             | Self::Stopped
@@ -365,7 +381,8 @@ pub fn run(
     if inputs.api.has_lifecycle_sbom() {
         sbom::copy(&inputs.layers_dir, &inputs.launcher_sbom_dir, &launcher.component)?;
     }
-    let gathered = gather::gather(inputs, &launcher.path, &metadata, &bases)?;
+    let check = ProgramCheck::new(inputs.arch_check, &inputs.build_for, &machines.target, &inputs.arch_check_ignore);
+    let gathered = gather::gather(inputs, &launcher.path, check.as_ref(), &metadata, &bases)?;
 
     let cache = cache.map(|cache| cache.only_for(&machines));
     let writer = cache.as_ref().and_then(|cache| {
@@ -377,9 +394,12 @@ pub fn run(
 
     let both = cache.as_ref().zip(writer.as_ref());
     let previous = bases.previous.as_ref();
-    let now = |part: &Part| part.app.is_some() || inputs.parallel;
+    // What may fail the export is found before the image is saved.
+    let fails = check.as_ref().is_some_and(ProgramCheck::fails);
+    let now = |part: &Part| part.app.is_some() || inputs.parallel || fails;
     let packer = Packer { pipeline, previous, push: Some(push.as_ref()), cache: both };
     let mut made = packer.run(&gathered.parts, now)?;
+    tell_foreign(check.as_ref(), gathered.parts.iter().filter(|part| now(part)))?;
     let image = config::assemble(inputs, &bases, &metadata, &entrypoint, &gathered, &made)?;
     let name = &inputs.output;
     let saving = format!("Saving {}...", store.shown_name(name));
@@ -403,6 +423,7 @@ pub fn run(
         for (slot, late) in made.iter_mut().zip(rest) {
             *slot = late.or(slot.take());
         }
+        tell_foreign(check.as_ref(), gathered.parts.iter().filter(|part| !now(part)))?;
     }
     if let (Some(cache), Some(writer)) = (&cache, writer)
         && let Err(error) = caching::finish(&gathered, &made, cache, writer, &machines, pipeline)
@@ -410,6 +431,17 @@ pub fn run(
         warn!("Failed to export cache: {}", chain(&error));
     }
     Ok(Exported { report, indexes })
+}
+
+/// Tells which programs are for other machines.
+fn tell_foreign<'a>(check: Option<&ProgramCheck>, parts: impl Iterator<Item = &'a Part>) -> Result<(), ExportError> {
+    let Some(check) = check else { return Ok(()) };
+    let mut layers = Vec::new();
+    for part in parts {
+        let found = part.guard.as_ref().and_then(|guard| check.tell(&part.id, guard));
+        layers.extend(found.map(|foreign| (part.id.clone(), foreign)));
+    }
+    if layers.is_empty() { Ok(()) } else { Err(ExportError::Foreign(layers)) }
 }
 
 /// What was exported.

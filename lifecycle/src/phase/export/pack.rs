@@ -19,7 +19,7 @@ use super::gather::Part;
 use crate::cache::{Cache, CacheError, Writer};
 use crate::digest::{Digest, Hasher};
 use crate::image::{Image, Layer, Push, Source};
-use crate::layer::{LayerError, Pipeline, Recipe, Want};
+use crate::layer::{LayerError, Pipeline, Reading, Recipe, Want};
 
 /// How many layers are sent at a time.
 const SENDERS: usize = 3;
@@ -139,7 +139,10 @@ impl Packer<'_> {
         let mut plan = Plan { app: part.app.is_some(), cache: for_cache, ..Plan::default() };
         if !candidates.is_empty() || in_cache.is_some() {
             let compare = in_cache.as_ref().and_then(|cached| cached.tar.as_ref());
-            let found = self.pipeline.digest(recipe, compare).map_err(|cause| failed(&part.id, cause))?;
+            let found = self
+                .pipeline
+                .digest(Reading { recipe, guard: part.guard.as_ref() }, compare)
+                .map_err(|cause| failed(&part.id, cause))?;
             plan.diff_id = Some(found.diff_id);
             if candidates.contains(&found.diff_id) {
                 plan.app_layer = self.previous_layer(&found.diff_id).cloned();
@@ -270,12 +273,13 @@ impl Packer<'_> {
         };
         let blob = wants_app || (wants_cache && cache_image);
         let want = Want { blob, tar: tar.as_ref().and_then(|tar| tar.path()) };
-        let packed = match self.pipeline.pack(recipe, want) {
+        let reading = Reading { recipe, guard: part.guard.as_ref() };
+        let packed = match self.pipeline.pack(reading, want) {
             // A full or broken cache directory does not stop the export.
             Err(LayerError::Path(error)) if blob && want.tar.is_some_and(|path| path == error.path) => {
                 cached = Some(Cached::Failed(chain(&error)));
                 tar = None;
-                self.pipeline.pack(recipe, Want { blob, tar: None })
+                self.pipeline.pack(reading, Want { blob, tar: None })
             }
             result => result,
         }

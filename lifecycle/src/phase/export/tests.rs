@@ -86,6 +86,8 @@ impl World {
             parallel: false,
             build_for: BuildTarget::new(None).on(amd64().platform()),
             index: IndexMode::Off,
+            arch_check: None,
+            arch_check_ignore: Vec::new(),
         };
         Self { dir, store, pipeline, inputs }
     }
@@ -376,4 +378,49 @@ fn with_a_target_everything_is_for_it() {
     world.inputs.build_for = BuildTarget::new(Some("arm64".parse().expect("known")));
     let error = chain(&world.export(None).expect_err("another machine's run image"));
     assert!(error.ends_with("the image is for linux/amd64, not for linux/arm64"), "{error}");
+}
+
+#[test]
+fn programs_for_another_machine_are_named_or_refused() {
+    let program = [b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xb7\0".as_slice(), b"more"].concat();
+    let world = |types: &str, arch_check: Option<ArchCheck>, ignored: &[&str]| {
+        let mut world = World::new();
+        std::fs::create_dir_all(world.path("layers/bp/tools/bin")).expect("made");
+        std::fs::write(world.path("layers/bp/tools.toml"), format!("[types]\n{types}\n")).expect("written");
+        std::fs::write(world.path("layers/bp/tools/bin/tool"), &program).expect("written");
+        std::fs::create_dir_all(world.path("app/bin")).expect("made");
+        std::fs::write(world.path("app/bin/server"), &program).expect("written");
+        world.inputs.arch_check = arch_check;
+        world.inputs.arch_check_ignore =
+            ignored.iter().map(|glob| world.path(glob).to_str().expect("text").to_owned()).collect();
+        world
+    };
+    let foreign = |world: &World| match world.export(Some(world.volume())) {
+        Err(ExportError::Foreign(layers)) => layers.into_iter().map(|(id, _)| id).collect::<Vec<_>>(),
+        result => {
+            result.expect("exported");
+            Vec::new()
+        }
+    };
+    let named = |world: &World| {
+        let (result, lines) = captured(|| world.export(Some(world.volume())));
+        result.expect("exported");
+        lines.iter().filter(|line| line.contains("has programs for other machines")).count()
+    };
+    let launch = "launch = true\ncache = true";
+    let build = "build = true\ncache = true";
+    assert_eq!(named(&world(launch, None, &[])), 0, "off without a target");
+    assert_eq!(named(&world(launch, Some(ArchCheck::Warn), &[])), 2);
+    assert_eq!(foreign(&world(launch, Some(ArchCheck::Error), &[])), ["bp:tools", "slice-1"]);
+    assert_eq!(foreign(&world(launch, Some(ArchCheck::Error), &["app/*"])), ["bp:tools"]);
+    assert_eq!(foreign(&world(launch, Some(ArchCheck::Error), &["app/*", "layers/bp/*/bin"])), [""; 0]);
+    let refused = world(build, Some(ArchCheck::Error), &["app/*"]);
+    assert_eq!(foreign(&refused), ["bp:tools"], "a toolchain that this machine cannot run");
+    assert!(refused.store.open(APP, &amd64()).is_err(), "nothing was saved");
+    let mut cross = world(build, Some(ArchCheck::Error), &["app/*"]);
+    cross.inputs.build_for = BuildTarget::new(None).on("arm64".parse().expect("known"));
+    assert_eq!(foreign(&cross), [""; 0], "it is for the machine on which buildpacks run");
+    let mut targeted = world(launch, None, &[]);
+    targeted.inputs.build_for = BuildTarget::new(Some("amd64".parse().expect("known")));
+    assert_eq!(named(&targeted), 2, "with a target they are named");
 }

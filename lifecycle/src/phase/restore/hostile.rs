@@ -37,6 +37,7 @@ impl World {
             layers_dir: dir.path().join("layers"),
             metadata: LifecycleMetadata::default(),
             skip_layers: false,
+            programs: None,
         };
         let buildpack = BuildpackLayers { key: "a".to_owned(), ..BuildpackLayers::default() };
         let cached = CacheMetadata { buildpacks: Some(vec![buildpack]), ..CacheMetadata::default() };

@@ -18,13 +18,14 @@ use platform_spec::name::{BuildpackId, LayerName};
 use thiserror::Error;
 
 use super::PhaseError;
+use super::programs::ProgramCheck;
 use crate::beneath::{BeneathError, Directory, Kind};
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::file::{PathContext, PathError};
 use crate::image::StoreError;
-use crate::layer::Pipeline;
-use crate::layer::extract::{extract, remove_leftovers};
+use crate::layer::extract::{extract, extract_guarded, remove_leftovers};
+use crate::layer::{Foreign, Guard, Pipeline};
 use crate::layers_dir::{self, LayersDirError};
 use lifecycle_launch::console::chain;
 
@@ -41,6 +42,8 @@ pub struct Inputs {
     pub metadata: LifecycleMetadata,
     /// Whether layers and their metadata are left alone: only `store.toml` is restored.
     pub skip_layers: bool,
+    /// What is to be done about programs for other machines.
+    pub programs: Option<ProgramCheck>,
 }
 
 /// Why nothing can be restored.
@@ -73,13 +76,23 @@ pub enum RestoreError {
         #[source]
         cause: CacheError,
     },
+    /// A cached layer has programs for other machines (`CNB_ARCH_CHECK=error`).
+    #[error("restore layer {id}: it has to be for {}, but has programs for other machines: {foreign}", .foreign.expected)]
+    Foreign {
+        /// `<buildpack id>:<layer>`.
+        id: String,
+        /// Which.
+        foreign: Box<Foreign>,
+    },
 }
 
 impl PhaseError for RestoreError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::BuildpackApi(_) => exit::INCOMPATIBLE_BUILDPACK_API,
-            Self::LayersDir { .. } | Self::Path(_) | Self::Beneath(_) | Self::Cache { .. } => exit::RESTORE_ERROR,
+            Self::LayersDir { .. } | Self::Path(_) | Self::Beneath(_) | Self::Cache { .. } | Self::Foreign { .. } => {
+                exit::RESTORE_ERROR
+            }
         }
     }
 }
@@ -238,7 +251,8 @@ impl Buildpack<'_> {
                 Ok(sha) if fits => {
                     info!("Restoring data for {id:?} from cache");
                     let buildpack = self.id().clone();
-                    tasks.push(Task { id, buildpack, name: layer.name, sha });
+                    let guard = self.inputs.programs.as_ref().map(|check| check.guard(known.launch));
+                    tasks.push(Task { id, buildpack, name: layer.name, sha, guard });
                 }
                 Ok(_) | Err(_) => {
                     info!("Removing {id:?}, wrong sha");
@@ -274,6 +288,7 @@ struct Task {
     buildpack: BuildpackId,
     name: LayerName,
     sha: Digest,
+    guard: Option<Guard>,
 }
 
 impl Task {
@@ -281,7 +296,8 @@ impl Task {
         debug!("Retrieving data for \"{}\"", self.sha);
         let relative = Path::new(&self.buildpack.escaped()).join(self.name.as_str());
         let result = match cache.read(&self.sha) {
-            Ok(from) => extract(from, &self.sha, &inputs.layers_dir, &relative).map_err(|error| chain(&error)),
+            Ok(from) => extract_guarded(from, &self.sha, &inputs.layers_dir, &relative, self.guard.as_ref())
+                .map_err(|error| chain(&error)),
             Err(
                 error @ (CacheError::Missing(_)
                 | CacheError::Permission(_)
@@ -297,6 +313,10 @@ impl Task {
             // Without its contents, the metadata would tell the buildpack that they are there.
             layers_dir::remove_layer(&inputs.layers_dir, &self.buildpack, &self.name)
                 .map_err(|cause| RestoreError::LayersDir { id: self.buildpack.to_string(), cause })?;
+        } else if let (Some(check), Some(guard)) = (&inputs.programs, &self.guard)
+            && let Some(foreign) = check.tell(&self.id, guard)
+        {
+            return Err(RestoreError::Foreign { id: self.id.clone(), foreign: Box::new(foreign) });
         }
         Ok(())
     }

@@ -44,6 +44,7 @@ impl World {
             layers_dir: dir.path().join("layers"),
             metadata: LifecycleMetadata::default(),
             skip_layers: false,
+            programs: None,
         };
         let mut world = Self { dir, pipeline, inputs, cache: CacheMetadata::default() };
         let none = BuildpackLayers { key: "a/bp".to_owned(), ..BuildpackLayers::default() };

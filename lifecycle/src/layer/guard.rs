@@ -1,0 +1,167 @@
+//! Programs in a layer that are for another machine than the layer (target-arch.md, *The ELF guard*).
+//!
+//! Whoever reads a layer's files, to archive them or to unpack them, has the first bytes of each in hand: looking at them
+//! costs no read. A [`Guard`] is told of every file and keeps the first few that do not fit, by name, whichever thread
+//! saw them when, and how many there are.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use platform_spec::target::Platform;
+
+use super::glob::Pattern;
+use crate::elf;
+
+/// So many are named.
+const SHOWN: usize = 5;
+
+/// What looks at the files of one layer.
+#[derive(Debug)]
+pub struct Guard {
+    expected: Platform,
+    ignored: Vec<Pattern>,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    first: BTreeMap<Vec<u8>, &'static str>,
+    count: u64,
+}
+
+/// Programs that are for another machine. Displayed as a list of names, and how many more there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The first of them by name, and the architecture of each.
+    pub first: Vec<(PathBuf, &'static str)>,
+    /// How many there are in all.
+    pub count: u64,
+    /// The machine that they should be for.
+    pub expected: Platform,
+}
+
+impl Guard {
+    /// `expected` is the machine that the layer is for; `ignored` are globs of paths, or of directories on the way to
+    /// them, that nothing is said about. One that is malformed matches nothing.
+    pub fn new(expected: &Platform, ignored: &[String]) -> Self {
+        let ignored = ignored.iter().map(|pattern| Pattern::new(pattern)).collect();
+        Self { expected: expected.clone(), ignored, found: Mutex::default() }
+    }
+
+    /// The layer is read from its beginning, perhaps again: what was found before is forgotten.
+    pub(crate) fn begin(&self) {
+        *self.found() = Found::default();
+    }
+
+    /// Looks at a file: its name in the tar, its mode, the beginning of its content.
+    pub(crate) fn look(&self, name: &[u8], mode: u32, start: &[u8]) {
+        let Some(found) = elf::architecture(start) else { return };
+        if elf::runs_on(found, &self.expected) || !is_run(name, mode) || self.is_ignored(name) {
+            return;
+        }
+        let mut all = self.found();
+        all.count += 1;
+        if all.first.len() < SHOWN || all.first.last_key_value().is_some_and(|(last, _)| name < last.as_slice()) {
+            all.first.insert(name.to_owned(), found);
+            if all.first.len() > SHOWN {
+                all.first.pop_last();
+            }
+        }
+    }
+
+    /// What was found; `None` if everything fits.
+    pub fn foreign(&self) -> Option<Foreign> {
+        let found = self.found();
+        let path = |name: &[u8]| PathBuf::from(OsStr::from_bytes(name));
+        (found.count > 0).then(|| Foreign {
+            first: found.first.iter().map(|(name, arch)| (path(name), *arch)).collect(),
+            count: found.count,
+            expected: self.expected.clone(),
+        })
+    }
+
+    fn found(&self) -> std::sync::MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_ignored(&self, name: &[u8]) -> bool {
+        let path = Path::new(OsStr::from_bytes(name));
+        let matches =
+            |at: &Path| self.ignored.iter().any(|glob| glob.matches(at.as_os_str().as_bytes()).unwrap_or(false));
+        !self.ignored.is_empty() && path.ancestors().any(matches)
+    }
+}
+
+/// Whether a file is there to be run, by itself or by others: it may be executed, or is in or beneath a `bin`.
+fn is_run(name: &[u8], mode: u32) -> bool {
+    let mut directories = name.split(|byte| *byte == b'/').rev().skip(1);
+    mode & 0o111 != 0 || directories.any(|directory| directory == b"bin")
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (path, arch)) in self.first.iter().enumerate() {
+            write!(f, "{}{} ({arch})", if at == 0 { "" } else { ", " }, path.display())?;
+        }
+        match self.count - self.first.len() as u64 {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARM64: &[u8; 24] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xb7\0more";
+
+    fn guard(expected: &str, ignored: &[&str]) -> Guard {
+        let ignored: Vec<String> = ignored.iter().map(|&glob| glob.to_owned()).collect();
+        Guard::new(&expected.parse().expect("known"), &ignored)
+    }
+
+    #[test]
+    fn which_files() {
+        for (expected, ignored, name, mode, found) in [
+            ("amd64", &[][..], "/layers/a/b/program", 0o755, true),
+            ("amd64", &[], "/layers/a/b/program", 0o644, false),
+            ("amd64", &[], "/layers/a/b/bin/program", 0o644, true),
+            ("amd64", &[], "/layers/a/b/bin/deep/program", 0o644, true),
+            ("amd64", &[], "/layers/a/b/cabin/program", 0o644, false),
+            ("amd64", &[], "/layers/a/b/bin", 0o644, false),
+            ("arm64", &[], "/layers/a/b/program", 0o755, false),
+            ("amd64", &["/layers/a/b/*"], "/layers/a/b/program", 0o755, false),
+            ("amd64", &["/layers/a/b/*"], "/layers/a/b/deep/er/program", 0o755, false),
+            ("amd64", &["/layers/*/b"], "/layers/a/b/program", 0o755, false),
+            ("amd64", &["/layers/*/c", "[", "*.so"], "/layers/a/b/program", 0o755, true),
+        ] {
+            let guard = guard(expected, ignored);
+            guard.begin();
+            guard.look(name.as_bytes(), mode, ARM64);
+            assert_eq!(guard.foreign().is_some(), found, "{expected} {ignored:?} {name} {mode:o}");
+        }
+        let guard = guard("amd64", &[]);
+        guard.look(b"/bin/script", 0o755, b"#!/bin/sh\necho something that is long enough\n");
+        guard.look(b"/bin/empty", 0o755, b"");
+        assert_eq!(guard.foreign(), None);
+    }
+
+    #[test]
+    fn the_first_are_named_and_the_others_counted() {
+        let guard = guard("amd64", &[]);
+        for name in ["g", "b", "f", "a", "c", "e", "d"] {
+            guard.look(name.as_bytes(), 0o755, ARM64);
+        }
+        let foreign = guard.foreign().expect("found");
+        assert_eq!(foreign.to_string(), "a (arm64), b (arm64), c (arm64), d (arm64), e (arm64) and 2 more");
+        guard.begin();
+        assert_eq!(guard.foreign(), None, "another reading");
+        guard.look(b"a", 0o755, ARM64);
+        assert_eq!(guard.foreign().expect("found").to_string(), "a (arm64)");
+    }
+}
