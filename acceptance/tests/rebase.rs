@@ -281,4 +281,34 @@ fn of_an_index_this_machines_image_is_rebased_and_the_others_are_named() {
     let rebaser = rebaser(&build).flag("run-image", &new).flag("previous-image", &app);
     rebaser.arg(&direct).run().succeeds().says_no("several platforms");
     assert_eq!(digest(&build, "direct"), after.digest, "as without an index");
+    if is_reference(&build) {
+        return; // It knows no indexes.
+    }
+    put(&build.registry, "app", "index", kind, &index);
+    let merge = || {
+        let phase = self::rebaser(&build).env("CNB_EXPERIMENTAL_MODE", "warn").env("CNB_EXPORT_INDEX", "merge");
+        phase.flag("run-image", &new).arg(&name)
+    };
+    let raw = || {
+        let flags = build.registry.skopeo_flags("");
+        let raw = Tool::new("skopeo").args(["inspect", "--raw"]).args(flags).args([format!("docker://{name}")]).run();
+        serde_json::from_str::<Value>(&raw).expect("JSON")
+    };
+    let before = raw();
+    merge().run().ends_with(72).says("rebase the image for linux/s390x");
+    assert_eq!(raw(), before, "the other is no app image");
+    merge().flag("index", "replace").run().ends_with(3).says("-index replace");
+    merge().flag("target-arch", "amd64").run().succeeds().says_no("several platforms");
+    let (before, rebased) = (before["manifests"].clone(), raw()["manifests"].clone());
+    let of = |children: &Value, arch: &str| {
+        let children = children.as_array().expect("a list");
+        assert_eq!(children.len(), 2);
+        let is_it = |child: &&Value| child["platform"]["architecture"] == arch;
+        children.iter().find(is_it).expect("a child").clone()
+    };
+    assert_eq!(of(&rebased, "s390x"), of(&before, "s390x"));
+    assert_eq!(of(&rebased, "amd64")["digest"], after.digest.as_str(), "as alone");
+    assert_eq!(build.project.toml("layers/report.toml")["image"]["digest"].as_str(), Some(after.digest.as_str()));
+    let indexes = build.project.toml("layers/index-report.toml");
+    assert_eq!(indexes["indexes"][0]["tag"].as_str(), Some(name.as_str()));
 }

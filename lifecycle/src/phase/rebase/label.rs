@@ -15,7 +15,7 @@ const RUN_IMAGE: &str = "runImage";
 const STACK: &str = "stack";
 
 /// The label's content.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Label {
     text: Object,
     /// What it says of the run image.
@@ -84,7 +84,7 @@ impl Label {
 }
 
 /// A JSON object whose values are text.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Object(Vec<(String, Box<RawValue>)>);
 
 impl Object {

@@ -4,9 +4,11 @@
 //!    which credentials may be needed;
 //! 2. [`run`] chooses one, rebases and saves.
 //!
-//! What becomes of one image is [`rebase`], which knows no store.
+//! What becomes of one image is [`rebase`], which knows no store. With `-index merge` that happens to every image of an index:
+//! [`index`].
 
 mod check;
+pub mod index;
 mod label;
 
 use log::{debug, info};
@@ -42,12 +44,12 @@ pub struct Inputs {
     pub run_image: Option<String>,
     /// Whether to rebase even if that is unsafe.
     pub force: bool,
-    /// Which image of an index is rebased.
+    /// Which image of an index is rebased; with `-index merge`, whether only some are.
     pub build_for: BuildTarget,
 }
 
 /// An app image, and what its label says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct App {
     name: String,
     image: Image,
@@ -178,6 +180,40 @@ pub enum RebaseError {
     /// The image could not be put together.
     #[error("make rebased image")]
     Make(#[from] image::RebaseError),
+    /// An image of an index, which keeps its architecture whatever is forced.
+    #[error("the run image is for {new}: an image of an index is not put on one for another machine")]
+    OtherMachine {
+        /// The run image's platform.
+        new: String,
+    },
+    /// An image of an index.
+    #[error("rebase the image for {platform}")]
+    Child {
+        /// For which machine.
+        platform: String,
+        /// Why it is not rebased.
+        #[source]
+        cause: Box<RebaseError>,
+    },
+    /// The index has no image to rebase.
+    #[error("'{name}' has no image{}; there {}", .wanted.as_ref().map_or(String::new(), |wanted| format!(" for {wanted}")), if .found.is_empty() { "is none".to_owned() } else { format!("are {}", .found.join(", ")) })]
+    NoChild {
+        /// The index.
+        name: String,
+        /// What was asked for.
+        wanted: Option<String>,
+        /// For which machines there are images.
+        found: Vec<String>,
+    },
+    /// Something of an index that cannot be copied to where the new index is to be.
+    #[error("{digest} of the index is an index itself, which cannot be copied to another repository")]
+    Nested {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The index report could not be written.
+    #[error("write index report")]
+    IndexReport(#[source] PathError),
     /// The image could not be saved under any name.
     #[error("save image '{name}'")]
     Save {
@@ -215,6 +251,11 @@ impl PhaseError for RebaseError {
             | Self::NoTopLayer { .. }
             | Self::NoLayers(_)
             | Self::Make(_)
+            | Self::Child { .. }
+            | Self::OtherMachine { .. }
+            | Self::NoChild { .. }
+            | Self::Nested { .. }
+            | Self::IndexReport(_)
             | Self::Save { .. }
             | Self::Names(_)
             | Self::Report(_) => exit::REBASE_ERROR,
@@ -223,6 +264,7 @@ impl PhaseError for RebaseError {
 
     fn advice(&self) -> Option<String> {
         match self {
+            Self::Child { cause, .. } => cause.advice(),
             Self::NotRebasable | Self::OtherTarget { .. } | Self::NotNamed { .. } => Some(format!(
                 "To rebase all the same: -force (from Platform API 0.12 on), or {}=true.",
                 input::env::FORCE
@@ -241,6 +283,10 @@ impl PhaseError for RebaseError {
             | Self::NoTopLayer { .. }
             | Self::NoLayers(_)
             | Self::Make(_)
+            | Self::OtherMachine { .. }
+            | Self::NoChild { .. }
+            | Self::Nested { .. }
+            | Self::IndexReport(_)
             | Self::Save { .. }
             | Self::Names(_)
             | Self::Report(_) => None,
@@ -380,5 +426,7 @@ fn take_variant(config: &mut Config, old: &Config, new: &Config) {
     }
 }
 
+#[cfg(test)]
+mod index_tests;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::*;
 use crate::image::memory::{Answer, MemoryStore, Refusal};
-use crate::image::{BlobRef, Draft, Format, Index, Layer, Source};
+use crate::image::{BlobRef, Draft, Format, Layer, Source};
 use crate::test_log::captured;
 
-const APP: &str = "r.io/app";
-const OLD: &str = "r.io/run:old";
-const NEW: &str = "r.io/run:new";
+pub(super) const APP: &str = "r.io/app";
+pub(super) const OLD: &str = "r.io/run:old";
+pub(super) const NEW: &str = "r.io/run:new";
 
 fn api(text: &str) -> PlatformApi {
     PlatformApi::parse(Some(text)).expect("a version")
@@ -17,23 +17,23 @@ fn api(text: &str) -> PlatformApi {
 
 /// What a run image or an app image is to be.
 #[derive(Clone)]
-struct Of {
+pub(super) struct Of {
     os: &'static str,
     arch: &'static str,
     variant: &'static str,
     labels: Vec<(&'static str, &'static str)>,
 }
 
-fn amd64() -> Of {
+pub(super) fn amd64() -> Of {
     Of { os: "linux", arch: "amd64", variant: "", labels: Vec::new() }
 }
 
-fn arm(arch: &'static str, variant: &'static str) -> Of {
+pub(super) fn arm(arch: &'static str, variant: &'static str) -> Of {
     Of { arch, variant, ..amd64() }
 }
 
 impl Of {
-    fn label(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(super) fn label(mut self, name: &'static str, value: &'static str) -> Self {
         self.labels.push((name, value));
         self
     }
@@ -44,11 +44,11 @@ impl Of {
 }
 
 /// A store, to which images are added.
-struct World(MemoryStore);
+pub(super) struct World(pub(super) MemoryStore);
 
 impl World {
     /// The app image [`APP`], exported at a Platform API on top of [`OLD`], and [`NEW`].
-    fn new(exported_at: &str, app: &Of, new: &Of) -> Self {
+    pub(super) fn new(exported_at: &str, app: &Of, new: &Of) -> Self {
         let world = Self(MemoryStore::new());
         world.run_image(OLD, &amd64());
         world.run_image(NEW, new);
@@ -56,27 +56,27 @@ impl World {
         world
     }
 
-    fn layer(&self, name: &str, content: &str) -> Layer {
+    pub(super) fn layer(&self, name: &str, content: &str) -> Layer {
         let digest = self.0.insert_blob(name, content.as_bytes().to_vec()).expect("put");
         let reference = Reference::parse(name).expect("a reference");
         let blob = Some(BlobRef::new(Format::Oci.layer(), digest, content.len() as u64));
         Layer { diff_id: Digest::of(format!("tar of {content}").as_bytes()), blob, source: Source::Registry(reference) }
     }
 
-    fn save(&self, name: &str, draft: Draft, of: &Of) {
+    pub(super) fn save(&self, name: &str, draft: Draft, of: &Of) {
         let draft = draft.edit(|config| of.labels.iter().for_each(|(name, value)| config.set_label(name, value)));
         let image = draft.keeping_history(true).finish().expect("an image");
         self.0.push(name, &[]).expect("begun").finish(&image).expect("saved");
     }
 
-    fn run_image(&self, name: &str, of: &Of) {
+    pub(super) fn run_image(&self, name: &str, of: &Of) {
         let draft = Draft::empty(of.os, of.arch, of.variant);
         let bottom = self.layer(name, &format!("bottom of {name}"));
         let top = self.layer(name, &format!("top of {name}"));
         self.save(name, draft.with_layer(bottom, "bottom").with_layer(top, name), of);
     }
 
-    fn app(&self, name: &str, exported_at: &str, of: &Of) {
+    pub(super) fn app(&self, name: &str, exported_at: &str, of: &Of) {
         let bases = [format!("bottom of {OLD}"), format!("top of {OLD}")].map(|content| self.layer(name, &content));
         let label = serde_json::json!({
             "app": {"sha": "of an old lifecycle"},
@@ -106,32 +106,48 @@ impl World {
         self.save(name, draft, of);
     }
 
-    fn open(&self, name: &str) -> Image {
+    pub(super) fn open(&self, name: &str) -> Image {
         self.0.open(name, &target::of_this_program()).expect(name)
     }
 
-    fn label(&self, name: &str) -> Value {
+    pub(super) fn label(&self, name: &str) -> Value {
         let image = self.open(name);
         serde_json::from_str(image.config.label(LIFECYCLE_METADATA).expect("a label")).expect("JSON")
     }
 
-    fn rebase(&self, inputs: &Inputs) -> Result<Report, RebaseError> {
+    pub(super) fn rebase(&self, inputs: &Inputs) -> Result<Report, RebaseError> {
         let app = open(inputs, &self.0)?;
         let run_images = app.run_images(inputs.api, inputs.run_image.as_deref())?;
         run(inputs, app, &run_images, &self.0)
     }
 
     /// What is said where nothing is rebased.
-    fn refuses(&self, inputs: &Inputs) -> String {
+    pub(super) fn refuses(&self, inputs: &Inputs) -> String {
         let writes = self.0.writes();
         let error = self.rebase(inputs).expect_err("refused");
         assert_eq!(error.exit_code(), 72);
         assert_eq!(self.0.writes(), writes, "nothing is written");
         lifecycle_launch::console::chain(&error)
     }
+
+    /// Puts an index of images in the same repository under a name, with more children as they are.
+    pub(super) fn index(&self, name: &str, images: &[&str], more: &[Value]) -> Digest {
+        let of = |name: &&str| {
+            let Image { manifest, config, .. } = self.open(name);
+            serde_json::json!({
+                "mediaType": manifest.media_type,
+                "size": manifest.bytes.len(),
+                "digest": manifest.digest.to_string(),
+                "platform": {"os": config.os(), "architecture": config.architecture()},
+            })
+        };
+        let children: Vec<Value> = images.iter().map(of).chain(more.iter().cloned()).collect();
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": children, "annotations": {"a": "b"}});
+        self.0.insert(name, Format::Oci.index(), index.to_string().into_bytes()).expect("put")
+    }
 }
 
-fn inputs(version: &str) -> Inputs {
+pub(super) fn inputs(version: &str) -> Inputs {
     Inputs {
         api: api(version),
         image: APP.to_owned(),
@@ -143,7 +159,7 @@ fn inputs(version: &str) -> Inputs {
     }
 }
 
-fn forced(version: &str) -> Inputs {
+pub(super) fn forced(version: &str) -> Inputs {
     Inputs { force: true, ..inputs(version) }
 }
 
@@ -464,23 +480,10 @@ fn a_base_that_is_not_there_and_one_without_layers() {
 fn of_an_index_the_run_image_for_the_apps_machine_is_taken() {
     for (arch, expected) in [("amd64", Ok(())), ("arm64", Ok(())), ("s390x", Err(()))] {
         let world = World::new("0.15", &arm(arch, ""), &amd64());
-        let children: Vec<Value> = ["amd64", "arm64"]
-            .into_iter()
-            .map(|arch| {
-                let name = format!("r.io/run:{arch}");
-                world.run_image(&name, &arm(arch, ""));
-                let manifest = world.open(&name).manifest;
-                serde_json::json!({
-                    "mediaType": manifest.media_type,
-                    "size": manifest.bytes.len(),
-                    "digest": manifest.digest.to_string(),
-                    "platform": {"os": "linux", "architecture": arch},
-                })
-            })
-            .collect();
-        let index = serde_json::json!({"schemaVersion": 2, "manifests": children}).to_string().into_bytes();
-        Index::parse(index.clone(), Format::Oci.index()).expect("an index");
-        world.0.insert(NEW, Format::Oci.index(), index).expect("put");
+        for arch in ["amd64", "arm64"] {
+            world.run_image(&format!("r.io/run:{arch}"), &arm(arch, ""));
+        }
+        world.index(NEW, &["r.io/run:amd64", "r.io/run:arm64"], &[]);
         match expected {
             Ok(()) => {
                 world.rebase(&inputs("0.15")).expect("rebased");

@@ -1,0 +1,239 @@
+//! Every image of an index onto the run image for its machine, and only then the index, once (target-arch.md, *rebaser*).
+//!
+//! 1. [`open`] reads the index and the images that are to be rebased: what each one's label says;
+//! 2. [`run`] rebases all of them before anything is sent. If one cannot be, nothing is written.
+//!
+//! The tag may be moved meanwhile: then all of it is done again with what it holds then.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use log::info;
+use platform_spec::index_report::IndexReport;
+use platform_spec::report::Report;
+use platform_spec::target::Platform;
+
+use super::super::saved::{self, Names};
+use super::{App, Inputs, RebaseError, Rules, open_base, rebase};
+use crate::digest::Digest;
+use crate::image::index::{Held, IndexChange, IndexChild};
+use crate::image::{Child, Document, Format, Image, Index, Pushed, Reference, Store, StoreError};
+use crate::phase::Timer;
+use crate::target;
+
+/// An index, and those of its images that are to be rebased.
+#[derive(Debug)]
+pub struct Source {
+    name: String,
+    document: Document,
+    apps: Vec<App>,
+}
+
+/// What was made of a [`Source`].
+struct Made {
+    /// Digest of what it was made of.
+    of: Digest,
+    index: Index,
+    /// The rebased images.
+    images: Vec<Image>,
+}
+
+/// Opens what the name holds. A single image is an index with one child.
+pub fn open(inputs: &Inputs, store: &dyn Store) -> Result<Source, RebaseError> {
+    let name = inputs.previous_image.as_ref().unwrap_or(&inputs.image);
+    let document = store.document(name).map_err(|cause| RebaseError::App { name: name.clone(), cause })?;
+    Source::read(inputs, name, document, store)
+}
+
+impl Source {
+    fn read(inputs: &Inputs, name: &str, document: Document, store: &dyn Store) -> Result<Self, RebaseError> {
+        let digests: Vec<Digest> = match &document {
+            Document::Manifest(manifest) => vec![manifest.digest],
+            Document::Index(index) => index.children.iter().filter(is_image).map(|child| child.blob.digest).collect(),
+        };
+        let mut apps = Vec::new();
+        let mut found = Vec::new();
+        for digest in digests {
+            let image = open_child(name, &digest, store)?;
+            let platform = platform(&image);
+            found.push(platform.to_string());
+            if inputs.build_for.asked().is_none_or(|wanted| wanted.selects(&platform)) {
+                let app = App::read(&image.identifier.clone(), image);
+                apps.push(
+                    app.map_err(|cause| RebaseError::Child { platform: platform.to_string(), cause: Box::new(cause) })?,
+                );
+            }
+        }
+        if apps.is_empty() {
+            let wanted = inputs.build_for.asked().map(Platform::to_string);
+            return Err(RebaseError::NoChild { name: name.to_owned(), wanted, found });
+        }
+        Ok(Self { name: name.to_owned(), document, apps })
+    }
+
+    /// The images that are to be rebased.
+    pub fn apps(&self) -> &[App] {
+        &self.apps
+    }
+
+    fn digest(&self) -> Digest {
+        digest(&self.document)
+    }
+
+    /// Rebases all of them; nothing is sent.
+    fn rebase(&self, inputs: &Inputs, store: &dyn Store) -> Result<Made, RebaseError> {
+        let mut images = Vec::new();
+        for app in &self.apps {
+            let platform = platform(&app.image);
+            let rebased = rebase_child(inputs, app, &platform, store);
+            images.push(
+                rebased
+                    .map_err(|cause| RebaseError::Child { platform: platform.to_string(), cause: Box::new(cause) })?,
+            );
+        }
+        let replacement = |child: &Child| {
+            let at = self.apps.iter().position(|app| app.image.manifest.digest == child.blob.digest)?;
+            images.get(at).map(|image| IndexChild::of(image, child.platform.as_ref().map(|t| t.platform()).as_ref()))
+        };
+        let index = match &self.document {
+            Document::Index(index) => index.with_children_replaced(replacement),
+            Document::Manifest(_) => {
+                let children: Vec<_> = images.iter().map(|image| IndexChild::of(image, None)).collect();
+                Held::default().merged(&children)
+            }
+        };
+        Ok(Made { of: self.digest(), index, images })
+    }
+
+    /// Images of the index that stay as they are.
+    fn kept(&self) -> Vec<&Child> {
+        let Document::Index(index) = &self.document else { return Vec::new() };
+        let rebased: BTreeSet<Digest> = self.apps.iter().map(|app| app.image.manifest.digest).collect();
+        index.children.iter().filter(|child| !rebased.contains(&child.blob.digest)).collect()
+    }
+}
+
+fn digest(document: &Document) -> Digest {
+    match document {
+        Document::Manifest(manifest) => manifest.digest,
+        Document::Index(index) => index.digest,
+    }
+}
+
+/// Neither an index in the index, nor an attestation.
+fn is_image(child: &&Child) -> bool {
+    Format::of_manifest(&child.blob.media_type).is_some()
+        && child.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+}
+
+fn platform(image: &Image) -> Platform {
+    target::platform(&image.config).platform()
+}
+
+fn open_child(name: &str, digest: &Digest, store: &dyn Store) -> Result<Image, RebaseError> {
+    let failed = |cause: StoreError| RebaseError::App { name: format!("{name} ({digest})"), cause };
+    let name = store.name_by_digest(name, digest).map_err(failed)?;
+    store.open(&name, &target::of_this_program()).map_err(failed)
+}
+
+fn rebase_child(inputs: &Inputs, app: &App, own: &Platform, store: &dyn Store) -> Result<Image, RebaseError> {
+    let run_images = app.run_images(inputs.api, inputs.run_image.as_deref())?;
+    let base = open_base(inputs, app, &run_images, store)?;
+    let new = platform(&base.image);
+    if (own.os(), own.arch()) != (new.os(), new.arch()) {
+        return Err(RebaseError::OtherMachine { new: new.to_string() });
+    }
+    rebase(Rules { api: inputs.api, force: inputs.force }, app.clone(), &base)
+}
+
+/// Rebases and writes the index under each name; `report.toml` has the image for this machine, if it was rebased, else the
+/// first of the index that was.
+pub fn run(inputs: &Inputs, source: &Source, store: &dyn Store) -> Result<(Report, IndexReport), RebaseError> {
+    let _timer = Timer::start("Rebaser");
+    let made = source.rebase(inputs, store)?;
+    let name = &inputs.image;
+    let saving = format!("Saving {}...", store.shown_name(name));
+    let _saving = Timer::start(saving.clone());
+    info!("{saving}");
+    let mut pushed = send(inputs, source, &made, store)?;
+    let own = Platform::of_this_program();
+    let shown = made.images.iter().position(|image| own.selects(&platform(image))).unwrap_or_default();
+    // There is an image for each that was rebased, and at least one.
+    let mut pushed = pushed.swap_remove(shown);
+
+    let mut indexes = IndexReport::default();
+    let mut names: Names = Vec::new();
+    for (name, result) in std::mem::take(&mut pushed.names) {
+        let written = match result {
+            Err(error) => Err(error.into()),
+            Ok(()) => {
+                let is_source = Reference::parse(&name)? == Reference::parse(&source.name)?;
+                let again = |now: Option<&Document>| -> Result<Index, Box<dyn Error + Send + Sync>> {
+                    match now {
+                        Some(now) if is_source && digest(now) != made.of => {
+                            let source = Source::read(inputs, &source.name, now.clone(), store)?;
+                            let made = source.rebase(inputs, store)?;
+                            send(inputs, &source, &made, store)?;
+                            Ok(made.index)
+                        }
+                        Some(_) | None => Ok(made.index.clone()),
+                    }
+                };
+                store.write_index(&name, &IndexChange::Rewrite(&again)).map_err(Into::into)
+            }
+        };
+        names.push((
+            name,
+            written.map(|index| {
+                info!("*** Index of {} ({}):", index.name, index.digest);
+                let entry = index.entry();
+                entry.images.iter().for_each(|image| info!("      {} {}", image.platform, image.digest));
+                indexes.indexes.push(entry);
+            }),
+        ));
+    }
+    let image = saved::tell(&pushed, names, false).map_err(RebaseError::Names)?;
+    Ok((Report { build: None, image }, indexes))
+}
+
+/// Sends the rebased images, and into other repositories than the source's also those that stay.
+fn send(inputs: &Inputs, source: &Source, made: &Made, store: &dyn Store) -> Result<Vec<Pushed>, RebaseError> {
+    let name = &inputs.image;
+    let save = |cause| RebaseError::Save { name: name.clone(), cause };
+    let repository = |name: &str| Reference::parse(name).map(|reference| reference.repository_name());
+    let own = repository(&source.name)?;
+    let mut elsewhere = Vec::new();
+    for name in std::iter::once(name).chain(&inputs.tags) {
+        if repository(name)? != own {
+            elsewhere.push(name.clone());
+        }
+    }
+    if let Some((first, rest)) = elsewhere.split_first() {
+        for child in source.kept().into_iter().filter(|child| made.index.children.contains(child)) {
+            if Format::of_manifest(&child.blob.media_type).is_none() {
+                return Err(RebaseError::Nested { digest: child.blob.digest });
+            }
+            let image = open_child(&source.name, &child.blob.digest, store)?;
+            let pushed = store.push(first, rest).map_err(save)?.finish_untagged(&image).map_err(save)?;
+            pushed.names.into_iter().try_for_each(|(_, result)| result).map_err(save)?;
+        }
+    }
+    let mut all: Vec<Pushed> = Vec::new();
+    for image in &made.images {
+        let push = store.push(name, &inputs.tags).map_err(save)?;
+        all.push(push.finish_untagged(image).map_err(save)?);
+    }
+    // A name whose repository lacks one of the images gets no index.
+    let mut failed: Vec<(String, StoreError)> = Vec::new();
+    for pushed in &mut all {
+        for (name, result) in &mut pushed.names {
+            if let Err(error) = std::mem::replace(result, Ok(())) {
+                failed.push((name.clone(), error));
+            }
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(all),
+        false => Err(RebaseError::Names(failed.into_iter().map(|(name, error)| (name, error.into())).collect())),
+    }
+}
