@@ -24,8 +24,17 @@ const CONNECTED: [&str; 14] = [
 ];
 
 /// The packages that may be connected: the phases that read and write images, and what makes and tests executables.
-const MAY_CONNECT: [&str; 8] =
-    ["analyzer", "creator", "exporter", "lifecycle-connected", "lifecycle-remote", "rebaser", "restorer", "acceptance"];
+const MAY_CONNECT: [&str; 9] = [
+    "analyzer",
+    "creator",
+    "exporter",
+    "indexer",
+    "lifecycle-connected",
+    "lifecycle-remote",
+    "rebaser",
+    "restorer",
+    "acceptance",
+];
 
 fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
@@ -99,7 +108,7 @@ fn no_crate_for_system_calls_opens_sockets() {
 
 #[test]
 fn a_connected_crate_would_be_found() {
-    for package in ["analyzer", "restorer", "exporter", "creator", "rebaser"] {
+    for package in ["analyzer", "restorer", "exporter", "creator", "indexer", "rebaser"] {
         let tree = tree(package);
         for name in ["lifecycle-remote", "ureq", "rustls", "ring"] {
             assert!(tree.contains(name), "{package} is not linked with {name}: {tree:?}");
