@@ -139,11 +139,36 @@ pub fn rfc3339(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
+/// The seconds since 1970 of a time as [`rfc3339`] writes it; `None` for any other text.
+pub(super) fn parse_rfc3339(text: &str) -> Option<i64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    // As above: the year begins with March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days = days + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+    // What is no such time is written otherwise.
+    (rfc3339(seconds) == text).then_some(seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for seconds in [0, 1, REPRODUCIBLE_TIME, 951_782_400, 951_868_800, 1_732_800_000, 4_102_444_800, -1] {
+            assert_eq!(parse_rfc3339(&rfc3339(seconds)), Some(seconds), "{seconds}");
+        }
+        for text in ["", "2024-02-30T00:00:00Z", "2024-01-01T00:00:00+01:00", "2024-01-01", "2024-13-01T00:00:00Z", "é"]
+        {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+    }
     use crate::image::{Source, validate};
 
     fn layer(name: &str, media_type: &str) -> Layer {

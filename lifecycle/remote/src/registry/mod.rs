@@ -191,6 +191,7 @@ impl Store for RegistryStore {
         let client = self.0.client(name, &reference);
         Upload { client: &client, repository: &reference.repository }
             .try_out()
+            .map(drop)
             .map_err(|error| error.into_store(name, "check write access to"))
     }
 

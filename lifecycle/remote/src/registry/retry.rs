@@ -106,7 +106,7 @@ pub(super) fn is_temporary(status: u16) -> bool {
 }
 
 /// A random number between 0 and 1: std's hash keys are random.
-fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     f64::from(u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
@@ -121,7 +121,13 @@ fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let mut words = text.strip_suffix(" GMT")?.split_once(", ")?.1.split(' ');
+    let at = parse_date(text)?;
+    Some(at.duration_since(now).unwrap_or_default())
+}
+
+/// A date in the form that HTTP prescribes.
+pub(super) fn parse_date(text: &str) -> Option<SystemTime> {
+    let mut words = text.trim().strip_suffix(" GMT")?.split_once(", ")?.1.split(' ');
     let day: u64 = words.next()?.parse().ok()?;
     let month = words.next()?;
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -137,8 +143,7 @@ fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     const BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
     let leap_days = (1970..year).filter(|year| leap(*year)).count() as u64 + u64::from(month > 1 && leap(year));
     let days = (year - 1970) * 365 + leap_days + BEFORE.get(month)? + day - 1;
-    let at = UNIX_EPOCH + Duration::from_secs(days * 86_400 + seconds);
-    Some(at.duration_since(now).unwrap_or_default())
+    Some(UNIX_EPOCH + Duration::from_secs(days * 86_400 + seconds))
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl Upload<'_> {
         let mut attempts = Attempts::new(&self.client.patience);
         let mut mount = mount;
         loop {
-            let error = match self.begin(Some(&blob.digest), mount)? {
+            let error = match self.begin(&blob.digest, mount)? {
                 Begun::Mounted => return Ok(Outcome::Mounted),
                 Begun::At(location) => match self.send(blob, from, &location) {
                     Ok(()) => return Ok(Outcome::Sent),
@@ -123,11 +123,10 @@ impl Upload<'_> {
     }
 
     /// Begins an upload, by mounting if possible.
-    fn begin(&self, digest: Option<&Digest>, mount: Option<&str>) -> Result<Begun, CallError> {
-        let plain = format!("/v2/{}/blobs/uploads/", self.repository);
-        let own = Scopes::push(self.repository);
-        if let (Some(digest), Some(source)) = (digest, mount) {
-            let scopes = own.clone().and(Scopes::pull(source));
+    fn begin(&self, digest: &Digest, mount: Option<&str>) -> Result<Begun, CallError> {
+        if let Some(source) = mount {
+            let plain = self.uploads();
+            let scopes = Scopes::push(self.repository).and(Scopes::pull(source));
             let target = Target::Path(format!("{plain}?mount={digest}&from={source}"));
             let request = self.client.request(Method::POST, target, &scopes, &[201, 202]);
             match self.client.call(&request, ANSWER_LIMIT) {
@@ -137,9 +136,18 @@ impl Upload<'_> {
                 Err(error) => log::debug!("mount {digest} from {source}: {}", lifecycle_launch::console::chain(&error)),
             }
         }
-        let request = self.client.request(Method::POST, Target::Path(plain), &own, &[202]);
-        let answer = self.client.call(&request, ANSWER_LIMIT)?;
-        location(&answer, Method::POST).map(Begun::At)
+        location(&self.begin_anew()?, Method::POST).map(Begun::At)
+    }
+
+    fn uploads(&self) -> String {
+        format!("/v2/{}/blobs/uploads/", self.repository)
+    }
+
+    /// Begins an upload of what has to be sent.
+    fn begin_anew(&self) -> Result<Answer, CallError> {
+        let scopes = Scopes::push(self.repository);
+        let request = self.client.request(Method::POST, Target::Path(self.uploads()), &scopes, &[202]);
+        self.client.call(&request, ANSWER_LIMIT)
     }
 
     fn send(&self, blob: &BlobRef, from: &From<'_>, location: &Url) -> Result<(), CallError> {
@@ -189,9 +197,12 @@ impl Upload<'_> {
         (GO_ON_FROM..size).contains(&offset).then_some((location, offset))
     }
 
-    /// Proves that blobs may be put here, and leaves nothing behind.
-    pub(super) fn try_out(&self) -> Result<(), CallError> {
-        let Begun::At(location) = self.begin(None, None)? else { return Ok(()) };
+    /// Proves that blobs may be put here, and leaves nothing behind. What the registry says is the time (`Date`): no cache
+    /// answers this request.
+    pub(super) fn try_out(&self) -> Result<Option<String>, CallError> {
+        let answer = self.begin_anew()?;
+        let date = answer.header(header::DATE).map(str::to_owned);
+        let location = location(&answer, Method::POST)?;
         let scopes = Scopes::push(self.repository);
         let request = Request {
             once: true,
@@ -201,7 +212,7 @@ impl Upload<'_> {
         if let Err(error) = self.client.call(&request, ANSWER_LIMIT) {
             log::debug!("cancel upload: {}", lifecycle_launch::console::chain(&error));
         }
-        Ok(())
+        Ok(date)
     }
 }
 

@@ -12,7 +12,10 @@
 //! layout under its lock. The children are there before: [`Push::finish_untagged`](super::Push::finish_untagged).
 
 mod merge;
+pub mod protocol;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error;
 

@@ -10,6 +10,12 @@
 //! not read a slot would lose its child. So it never changes.
 
 use platform_spec::target::Platform;
+use serde_json::{Map, Value};
+
+use super::merge::IndexChild;
+use crate::digest::Digest;
+use crate::image::draft::{parse_rfc3339, rfc3339};
+use crate::image::{Child, Document, Format, Index};
 
 /// Annotation of a slot: when its child was announced, RFC 3339.
 pub const ANNOUNCED: &str = "io.buildpacks.index.announced";
@@ -48,4 +54,66 @@ pub fn platforms() -> impl Iterator<Item = Platform> {
 pub fn slot_tag(tag: &str, platform: &Platform) -> Option<String> {
     platforms().find(|known| known == platform)?;
     Some(format!("{tag}-cnb-{}", platform.to_string().replace('/', "-")))
+}
+
+/// What a slot says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Slot {
+    /// Nothing that we understand.
+    Nothing,
+    /// A child is announced, at a time in seconds since 1970.
+    Announced(Box<IndexChild>, i64),
+    /// The child of this digest was withdrawn.
+    Withdrawn(Digest),
+}
+
+impl Slot {
+    /// Reads a slot of `platform`.
+    pub(super) fn read(document: &Document, platform: &Platform) -> Self {
+        let Document::Index(index) = document else { return Self::Nothing };
+        let annotation = |name: &str| index.other.get("annotations")?.get(name)?.as_str();
+        if let Some(digest) = annotation(WITHDRAWN).and_then(|text| text.parse().ok()) {
+            return Self::Withdrawn(digest);
+        }
+        match (index.children.as_slice(), annotation(ANNOUNCED).and_then(parse_rfc3339)) {
+            ([Child { blob, platform: Some(target) }], Some(time))
+                if target.platform() == *platform && Format::of_manifest(&blob.media_type).is_some() =>
+            {
+                let mut blob = blob.clone();
+                blob.other = Map::new();
+                Self::Announced(Box::new(IndexChild { blob, target: target.clone() }), time)
+            }
+            _ => Self::Nothing,
+        }
+    }
+
+    /// The child of which it says something.
+    pub(super) fn child(&self) -> Option<Digest> {
+        match self {
+            Self::Nothing => None,
+            Self::Announced(child, _) => Some(child.blob.digest),
+            Self::Withdrawn(digest) => Some(*digest),
+        }
+    }
+
+    /// The slot's document that announces a child.
+    pub(super) fn announce(child: &IndexChild, time: i64) -> Index {
+        let children = Index::fresh(std::slice::from_ref(child)).children;
+        Index::in_format(format_of(child), children, annotated(ANNOUNCED, rfc3339(time)))
+    }
+
+    /// The slot's document that withdraws a child.
+    pub(super) fn withdraw(child: &IndexChild) -> Index {
+        Index::in_format(format_of(child), Vec::new(), annotated(WITHDRAWN, child.blob.digest.to_string()))
+    }
+}
+
+/// A registry that takes the child takes an index in the child's words.
+fn format_of(child: &IndexChild) -> Format {
+    Format::of_manifest(&child.blob.media_type).unwrap_or(Format::Oci)
+}
+
+fn annotated(name: &str, value: String) -> Map<String, Value> {
+    let annotations = Map::from_iter([(name.to_owned(), Value::from(value))]);
+    Map::from_iter([("annotations".to_owned(), annotations.into())])
 }

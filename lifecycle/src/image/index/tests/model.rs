@@ -1,0 +1,703 @@
+//! A repository that steps request by request, and a search through every schedule of its writers.
+//!
+//! What matters of a repository is what its tags name: looking at a tag and putting one are steps, one request each;
+//! what has a digest never changes, so getting it, asking for the time and waiting at random are no steps of their own.
+//! The search goes through all schedules, and through one state once: states are equal if tags, writers and what is
+//! known of their past are.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+use platform_spec::target::{Platform, Target};
+
+use super::super::merge::{Held, IndexChild};
+use super::super::protocol::{Ask, Key, Outcome, Protocol, SETTLED, Step, Told};
+use super::super::slot::{Slot, slot_tag};
+use crate::digest::Digest;
+use crate::image::{BlobRef, Document, Format, Index, StoreError};
+
+const TAG: &str = "latest";
+
+/// The registry's time at the beginning.
+const TIME: i64 = 1_700_000_000;
+
+/// What a writer does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Job {
+    /// Merges the child of this name, whose platform is the name's beginning: `arm64 1`.
+    Merge(&'static str),
+    /// The same without announcing: reads, merges, writes, reads back.
+    Naive(&'static str),
+    /// Each child by the one whose name has a `+`.
+    Rebase,
+    /// This child alone.
+    Replace(&'static str),
+}
+
+/// A test.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scene {
+    /// Who writes at the same time.
+    pub(super) jobs: Vec<Job>,
+    /// The children of the index that is there; none: there is none.
+    pub(super) held: Vec<&'static str>,
+    /// Old slots, with their ages: left over from earlier runs.
+    pub(super) slots: Vec<(&'static str, Duration)>,
+    /// How many writers are killed, at any of their requests.
+    pub(super) kills: u8,
+    /// How many puts get no answer, done or not.
+    pub(super) unanswered: u8,
+    /// Whether slots are looked at in any order, and not one after the other.
+    pub(super) any_order: bool,
+    /// Whether a look at a slot that nobody can put any more may come at any time, and not only at once: it makes no
+    /// difference to what comes of it, and many more schedules.
+    pub(super) every_schedule: bool,
+}
+
+/// What came of a scene.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Schedules, each of which would be another run.
+    pub(super) schedules: f64,
+    /// States that were gone through.
+    pub(super) states: usize,
+    /// Ends at which something was lost or stale, with an example.
+    pub(super) bad: Vec<String>,
+    /// Ends at which a rewrite was undone by a put that was on its way: not covered.
+    pub(super) uncovered: usize,
+    /// Ends at all.
+    pub(super) ends: usize,
+    /// Requests of the longest schedule.
+    pub(super) longest: usize,
+}
+
+pub(super) fn child(name: &str) -> IndexChild {
+    let arch = name.split(' ').next().unwrap_or_default();
+    let mut parts = arch.split('/').map(str::to_owned);
+    let mut part = || parts.next().unwrap_or_default();
+    let target = Target { os: "linux".to_owned(), arch: part(), variant: part(), ..Target::default() };
+    IndexChild { blob: BlobRef::new(Format::Oci.manifest(), Digest::of(name.as_bytes()), name.len() as u64), target }
+}
+
+fn platform(name: &str) -> Platform {
+    child(name).platform()
+}
+
+/// What never changes: documents by digest, and the names of children.
+#[derive(Default)]
+struct Content {
+    documents: HashMap<Digest, Rc<Index>>,
+    names: BTreeMap<Digest, String>,
+}
+
+/// A writer.
+#[derive(Clone)]
+struct Writer {
+    job: Job,
+    run: Run,
+    next: Next,
+    /// It has put the tag and is not done: what it has overwritten is not mended.
+    blind: bool,
+    /// It has overwritten what another has put meanwhile, and is to mend it.
+    unmended: bool,
+    killed: bool,
+    /// Whether it was told that its child stands.
+    done: Option<Digest>,
+}
+
+#[derive(Clone)]
+enum Run {
+    Protocol(Box<Protocol>),
+    /// Of the naive writer: whether it has put.
+    Naive(bool),
+}
+
+/// The request that comes next.
+#[derive(Clone, Debug, PartialEq)]
+enum Next {
+    Look {
+        left: Vec<usize>,
+        asked: Rc<Vec<String>>,
+        found: Vec<Option<Digest>>,
+    },
+    Put(usize, Digest),
+    /// Until tags are others than these.
+    Poll(Vec<Option<Digest>>),
+    Nothing,
+}
+
+#[derive(Clone)]
+struct State {
+    /// What the tags name: the tag, then slots.
+    tags: Vec<Option<Digest>>,
+    now: Duration,
+    writers: Vec<Writer>,
+    /// Slot and child, in the order of announcements.
+    announced: Vec<(usize, Digest)>,
+    /// Writers whose put was made from what the tag held before it was rewritten.
+    stale: Vec<bool>,
+    uncovered: bool,
+    /// A writer was killed before it mended what it had overwritten.
+    blind: bool,
+    kills: u8,
+    unanswered: u8,
+}
+
+/// The search.
+pub(super) struct Model {
+    scene: Scene,
+    /// The tag, then the slots that anybody uses.
+    names: Vec<String>,
+    platforms: Vec<Platform>,
+    content: RefCell<Content>,
+    seen: RefCell<HashMap<u64, f64>>,
+    findings: RefCell<Findings>,
+}
+
+impl Model {
+    pub(super) fn explore(scene: Scene) -> Findings {
+        let mut model = Self {
+            scene: scene.clone(),
+            names: vec![TAG.to_owned()],
+            platforms: Vec::new(),
+            content: RefCell::default(),
+            seen: RefCell::default(),
+            findings: RefCell::default(),
+        };
+        let merged = scene.jobs.iter().filter_map(|job| match job {
+            Job::Merge(name) | Job::Naive(name) => Some(*name),
+            Job::Rebase | Job::Replace(_) => None,
+        });
+        for name in merged.chain(scene.slots.iter().map(|(name, _)| *name)) {
+            if !model.platforms.contains(&platform(name)) {
+                model.platforms.push(platform(name));
+                model.names.push(slot_tag(TAG, &platform(name)).expect("a platform of the list"));
+            }
+        }
+        let mut tags = vec![None; model.names.len()];
+        if !scene.held.is_empty() {
+            let children: Vec<_> = scene.held.iter().map(|name| model.child(name)).collect();
+            tags[0] = Some(model.keep(Index::fresh(&children)));
+        }
+        for (name, age) in &scene.slots {
+            let time = TIME - i64::try_from(age.as_secs()).expect("a time");
+            let slot = model.slot_of(&platform(name)).expect("a slot");
+            tags[slot] = Some(model.keep(Slot::announce(&model.child(name), time)));
+        }
+        let mut state = State {
+            tags,
+            now: Duration::ZERO,
+            writers: Vec::new(),
+            announced: Vec::new(),
+            stale: vec![false; scene.jobs.len()],
+            uncovered: false,
+            blind: false,
+            kills: scene.kills,
+            unanswered: scene.unanswered,
+        };
+        for job in &scene.jobs {
+            state.writers.push(model.writer(*job, &state));
+        }
+        let schedules = model.search(&state, 0);
+        let mut findings = model.findings.into_inner();
+        findings.schedules = schedules;
+        findings.states = model.seen.into_inner().len();
+        findings
+    }
+
+    fn child(&self, name: &str) -> IndexChild {
+        let child = child(name);
+        self.content.borrow_mut().names.insert(child.blob.digest, name.to_owned());
+        child
+    }
+
+    fn keep(&self, index: Index) -> Digest {
+        let digest = index.digest;
+        self.content.borrow_mut().documents.entry(digest).or_insert_with(|| Rc::new(index));
+        digest
+    }
+
+    fn index(&self, digest: Digest) -> Rc<Index> {
+        self.content.borrow().documents[&digest].clone()
+    }
+
+    fn slot_of(&self, platform: &Platform) -> Option<usize> {
+        self.platforms.iter().position(|known| known == platform).map(|at| at + 1)
+    }
+
+    /// What an index has, by platform.
+    fn children(&self, digest: Option<Digest>) -> BTreeMap<String, String> {
+        let content = self.content.borrow();
+        let Some(digest) = digest else { return BTreeMap::new() };
+        let children = &content.documents[&digest].children;
+        let named = children.iter().map(|child| {
+            let target = child.platform.as_ref().expect("a platform");
+            (target.platform().to_string(), content.names[&child.blob.digest].clone())
+        });
+        let named: BTreeMap<_, _> = named.collect();
+        assert_eq!(named.len(), children.len(), "each platform once");
+        named
+    }
+
+    fn writer(&self, job: Job, state: &State) -> Writer {
+        let run = match job {
+            Job::Merge(name) => Run::Protocol(Box::new(Protocol::merge(TAG, &[self.child(name)], state.now))),
+            Job::Naive(name) => {
+                self.child(name);
+                Run::Naive(false)
+            }
+            Job::Rebase | Job::Replace(_) => Run::Protocol(Box::new(Protocol::rewrite(TAG, state.now))),
+        };
+        let mut writer =
+            Writer { job, run, next: Next::Nothing, blind: false, unmended: false, killed: false, done: None };
+        self.go_on(&mut writer, Told::Nothing, state.now, &state.tags);
+        writer
+    }
+
+    /// Gives an answer to a writer, and all those that do not depend on the schedule, up to its next request.
+    fn go_on(&self, writer: &mut Writer, told: Told, now: Duration, tags: &[Option<Digest>]) {
+        let Run::Protocol(run) = &mut writer.run else { return self.go_on_naively(writer, told) };
+        let mut told = told;
+        loop {
+            let ask = match run.step(told, now) {
+                Step::Ask(ask) => ask,
+                Step::Done(index) => {
+                    writer.done = Some(index.digest);
+                    writer.unmended = false;
+                    writer.next = Next::Nothing;
+                    return;
+                }
+                Step::GivenUp(rounds) => panic!("{:?} has given up after {rounds} rounds", writer.job),
+                Step::Failed(error) => panic!("{:?}: {error}", writer.job),
+            };
+            told = match ask {
+                Ask::Clock => Told::Clock(Some(TIME + i64::try_from(now.as_secs()).expect("a time"))),
+                Ask::Get(digest) => Told::Document(Some(Document::Index((*self.index(digest)).clone()))),
+                Ask::Config(_) => Told::Config(None),
+                Ask::Make(document) => Told::Made(Box::new(self.make(writer.job, document.as_ref()))),
+                Ask::Wait(time) if time < Duration::from_secs(2) => Told::Waited,
+                Ask::Wait(time) if time > Duration::from_secs(2) => Told::Waited,
+                Ask::Wait(_) => {
+                    writer.next = Next::Poll(tags.to_vec());
+                    return;
+                }
+                Ask::Look(asked) => {
+                    let left: Vec<usize> =
+                        asked.iter().filter_map(|tag| self.names.iter().position(|name| name == tag)).collect();
+                    if left.is_empty() {
+                        Told::Digests(vec![None; asked.len()])
+                    } else {
+                        writer.next = Next::Look { left, found: vec![None; asked.len()], asked: Rc::new(asked) };
+                        return;
+                    }
+                }
+                Ask::Put { tag, index } => {
+                    let at = self.names.iter().position(|name| *name == tag).expect("a tag that somebody uses");
+                    writer.next = Next::Put(at, self.keep(*index));
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Reads, merges, writes, and reads back whether its child is there.
+    fn go_on_naively(&self, writer: &mut Writer, told: Told) {
+        let (Job::Naive(name), Run::Naive(has_put)) = (writer.job, &mut writer.run) else { return };
+        let look = Next::Look { left: vec![0], asked: Rc::new(vec![TAG.to_owned()]), found: vec![None] };
+        writer.next = match told {
+            Told::Digests(found) => {
+                let held = found[0].map_or_else(Held::default, |digest| Held::of_index(&self.index(digest)));
+                if *has_put && held.holds(&[child(name)]) {
+                    writer.done = found[0];
+                    Next::Nothing
+                } else {
+                    *has_put = true;
+                    Next::Put(0, self.keep(held.merged(&[child(name)])))
+                }
+            }
+            _ => look,
+        };
+    }
+
+    /// What a rewriter makes.
+    fn make(&self, job: Job, document: Option<&Document>) -> Index {
+        match (job, document) {
+            (Job::Replace(name), _) => Index::fresh(&[self.child(name)]),
+            (_, Some(Document::Index(index))) => index.with_children_replaced(|child| {
+                let name = self.content.borrow().names[&child.blob.digest].clone();
+                Some(self.child(&rebased(&name)))
+            }),
+            _ => panic!("nothing to rebase"),
+        }
+    }
+
+    /// Goes through all schedules from here; how many there are.
+    fn search(&self, state: &State, depth: usize) -> f64 {
+        let key = state.key();
+        if let Some(schedules) = self.seen.borrow().get(&key) {
+            assert!(!schedules.is_nan(), "writers that can go on for ever");
+            return *schedules;
+        }
+        self.seen.borrow_mut().insert(key, f64::NAN);
+        let mut schedules = 0.0;
+        let choices = self.choices(state);
+        for next in &choices {
+            schedules += self.search(next, depth + 1);
+        }
+        if choices.is_empty() {
+            if let Some(later) = state.later() {
+                schedules = self.search(&self.after_waiting(later), depth + 1);
+            } else {
+                schedules = 1.0;
+                let mut findings = self.findings.borrow_mut();
+                findings.ends += 1;
+                findings.longest = findings.longest.max(depth);
+                drop(findings);
+                self.check_end(state);
+            }
+        }
+        self.seen.borrow_mut().insert(key, schedules);
+        schedules
+    }
+
+    /// Whether a writer may still put a slot.
+    fn may_put(&self, writer: &Writer, slot: usize) -> bool {
+        if writer.killed || writer.next == Next::Nothing {
+            return false;
+        }
+        let puts_again =
+            self.scene.unanswered > 0 || self.scene.jobs.iter().any(|job| matches!(job, Job::Rebase | Job::Replace(_)));
+        match writer.job {
+            Job::Merge(name) => {
+                let own = self.slot_of(&platform(name)) == Some(slot);
+                own && (puts_again || matches!(writer.next, Next::Put(tag, _) if tag == slot))
+            }
+            Job::Naive(_) => false,
+            Job::Rebase | Job::Replace(_) => true,
+        }
+    }
+
+    /// A writer that looks at a slot that nobody else puts any more: all else can as well come later.
+    fn alone(&self, state: &State) -> Option<usize> {
+        let is_alone = |at: &usize| {
+            let writer = &state.writers[*at];
+            let Next::Look { left, .. } = &writer.next else { return false };
+            let others = || state.writers.iter().enumerate().filter(|(other, _)| other != at).map(|(_, other)| other);
+            let unchanged = |slot: &usize| *slot != 0 && !others().any(|other| self.may_put(other, *slot));
+            !writer.killed && left.first().is_some_and(unchanged)
+        };
+        if self.scene.every_schedule { None } else { (0..state.writers.len()).find(is_alone) }
+    }
+
+    /// Everything that may happen next.
+    fn choices(&self, state: &State) -> Vec<State> {
+        let mut choices = Vec::new();
+        let writers = self.alone(state).map_or(0..state.writers.len(), |at| at..at + 1);
+        for at in writers {
+            let writer = &state.writers[at];
+            if writer.killed {
+                continue;
+            }
+            match &writer.next {
+                Next::Nothing => continue,
+                Next::Poll(tags) if *tags == state.tags => continue,
+                Next::Poll(_) => choices.push(self.with(state, at, |state, writer| {
+                    self.go_on(writer, Told::Waited, state.now, &state.tags);
+                })),
+                Next::Look { left, .. } => {
+                    let orders = if self.scene.any_order { left.len() } else { 1 };
+                    for order in 0..orders {
+                        choices.push(self.with(state, at, |state, writer| self.look(state, writer, order)));
+                    }
+                }
+                Next::Put(tag, digest) => {
+                    let (tag, digest) = (*tag, *digest);
+                    choices.push(self.with(state, at, |state, writer| {
+                        self.put(state, at, writer, tag, digest);
+                        self.go_on(writer, Told::Put(Outcome::Done), state.now, &state.tags);
+                    }));
+                    for arrives in [true, false] {
+                        if state.unanswered > 0 {
+                            choices.push(self.with(state, at, |state, writer| {
+                                state.unanswered -= 1;
+                                if arrives {
+                                    self.put(state, at, writer, tag, digest);
+                                }
+                                let error = StoreError::NotFound { name: "no answer".to_owned() };
+                                self.go_on(writer, Told::Put(Outcome::Unknown(error)), state.now, &state.tags);
+                            }));
+                        }
+                    }
+                }
+            }
+            if state.kills > 0 {
+                choices.push(self.with(state, at, |state, writer| {
+                    state.kills -= 1;
+                    state.blind |= writer.blind;
+                    writer.killed = true;
+                }));
+            }
+        }
+        choices
+    }
+
+    fn with(&self, state: &State, at: usize, act: impl FnOnce(&mut State, &mut Writer)) -> State {
+        let mut next = state.clone();
+        let mut writer = next.writers[at].clone();
+        act(&mut next, &mut writer);
+        next.writers[at] = writer;
+        next
+    }
+
+    fn look(&self, state: &State, writer: &mut Writer, order: usize) {
+        let Next::Look { left, asked, found } = &mut writer.next else { return };
+        let tag = left.remove(order);
+        if let Some(place) = asked.iter().position(|name| *name == self.names[tag]) {
+            found[place] = state.tags[tag];
+        }
+        if left.is_empty() {
+            let found = std::mem::take(found);
+            self.go_on(writer, Told::Digests(found), state.now, &state.tags);
+        }
+    }
+
+    fn put(&self, state: &mut State, at: usize, writer: &mut Writer, tag: usize, digest: Digest) {
+        let base = match &writer.run {
+            Run::Protocol(run) => run.base(),
+            Run::Naive(_) => None,
+        };
+        let overwrites = state.tags[0] != base;
+        state.tags[tag] = Some(digest);
+        let is_rewrite = matches!(writer.job, Job::Rebase | Job::Replace(_));
+        if is_rewrite {
+            for (other, writer) in state.writers.iter().enumerate().filter(|(other, _)| *other != at) {
+                // What is on its way was made before, and what was overwritten is mended from slots that are no more.
+                state.stale[other] |= matches!(writer.next, Next::Put(0, _));
+                state.uncovered |= writer.unmended;
+            }
+        } else if tag == 0 {
+            state.uncovered |= overwrites && state.stale[at];
+            writer.unmended = overwrites;
+            state.stale[at] = false;
+        } else if let Job::Merge(name) = writer.job {
+            state.announced.push((tag, child(name).blob.digest));
+        }
+        writer.blind |= tag == 0;
+    }
+
+    /// Those who wait for something that does not come.
+    fn after_waiting(&self, mut state: State) -> State {
+        for at in 0..state.writers.len() {
+            if matches!(state.writers[at].next, Next::Poll(_)) && !state.writers[at].killed {
+                state = self.with(&state, at, |state, writer| {
+                    self.go_on(writer, Told::Waited, state.now, &state.tags);
+                });
+            }
+        }
+        state
+    }
+
+    fn check_end(&self, state: &State) {
+        if state.uncovered {
+            self.findings.borrow_mut().uncovered += 1;
+        }
+        if !state.blind
+            && !state.uncovered
+            && let Err(what) = self.check(state)
+        {
+            self.found(state, what);
+        }
+        if state.writers.iter().any(|writer| writer.killed) {
+            // The next run succeeds, and mends what a writer left that could not read what it had overwritten.
+            let mut next = state.clone();
+            next.now += Duration::from_secs(1);
+            next.kills = 0;
+            next.unanswered = 0;
+            next.stale.push(false);
+            let job = Job::Merge("s390x next");
+            if self.slot_of(&platform("s390x next")).is_none() {
+                return;
+            }
+            next.writers.push(self.writer(job, &next));
+            let last = next.writers.len() - 1;
+            while next.writers[last].done.is_none() {
+                let mut choices = Vec::new();
+                let only = State { writers: vec![next.writers[last].clone()], stale: vec![false], ..next.clone() };
+                choices.append(&mut self.choices(&only));
+                let step = choices.swap_remove(0);
+                let writer = step.writers[0].clone();
+                let mut writers = next.writers.clone();
+                writers[last] = writer;
+                next = State { writers, stale: next.stale.clone(), ..step };
+            }
+            if !next.uncovered
+                && let Err(what) = self.check(&next)
+            {
+                self.found(&next, format!("after the next run: {what}"));
+            }
+        }
+    }
+
+    fn found(&self, state: &State, what: String) {
+        let mut findings = self.findings.borrow_mut();
+        if findings.bad.len() < 20 {
+            let fates: Vec<_> =
+                state.writers.iter().map(|writer| (writer.job, writer.killed, writer.done.is_some())).collect();
+            findings.bad.push(format!("{what}; {:?}; {fates:?}", self.children(state.tags[0])));
+        } else {
+            findings.bad.push(String::new());
+        }
+    }
+
+    /// Nothing lost, nothing stale, nothing mixed.
+    fn check(&self, state: &State) -> Result<(), String> {
+        let children = self.children(state.tags[0]);
+        for writer in &state.writers {
+            if let (Job::Naive(name), Some(_)) = (writer.job, writer.done)
+                && !children.values().any(|child| child == name)
+            {
+                return Err(format!("{name} was merged, and is not there"));
+            }
+        }
+        let name = |digest: &Digest| self.content.borrow().names[digest].clone();
+        let is_rewriter = |writer: &&Writer| matches!(writer.job, Job::Rebase | Job::Replace(_));
+        let rewriter = state.writers.iter().find(is_rewriter);
+        let replaced = rewriter.and_then(|writer| match writer.job {
+            Job::Replace(name) => Some(name),
+            Job::Rebase | Job::Merge(_) | Job::Naive(_) => None,
+        });
+        // Whether the children that a rewrite concerned are new or old: all are the one or all the other.
+        let mut rewritten = None;
+        let mut note = |new: bool, what: String| match rewritten {
+            Some(before) if before != new => Err(format!("{what}: some children are rewritten and some are not")),
+            _ => {
+                rewritten = Some(new);
+                Ok(())
+            }
+        };
+        let mut concerned: BTreeMap<String, String> =
+            self.scene.held.iter().map(|held| (platform(held).to_string(), (*held).to_owned())).collect();
+        for (slot, platform) in self.platforms.iter().enumerate().map(|(at, platform)| (at + 1, platform)) {
+            let says = state.tags[slot].map(|digest| {
+                let document = Document::Index((*self.index(digest)).clone());
+                Slot::read(&document, platform)
+            });
+            let of_slot: Vec<_> =
+                state.announced.iter().filter(|(at, _)| *at == slot).map(|(_, child)| *child).collect();
+            let Some(last) = of_slot.last() else { continue };
+            let finished = |digest: &Digest| {
+                state.writers.iter().any(|writer| match writer.job {
+                    Job::Merge(name) | Job::Naive(name) => writer.done.is_some() && child(name).blob.digest == *digest,
+                    Job::Rebase | Job::Replace(_) => false,
+                })
+            };
+            let key = platform.to_string();
+            let held = children.get(&key).cloned();
+            match says {
+                // Of this child, or of an earlier one: then the index held this one nevertheless.
+                Some(Slot::Withdrawn(digest)) if digest == *last || finished(last) => {
+                    // Or of one that was announced at the same time, and came after it as far as its writer can know.
+                    let at_once = of_slot.contains(&digest)
+                        && held.as_ref().is_some_and(|held| rebased(held) == rebased(&name(&digest)));
+                    concerned.insert(key, name(if at_once { &digest } else { last }));
+                }
+                Some(Slot::Announced(child, _)) if child.blob.digest == *last => {
+                    let announced = name(&child.blob.digest);
+                    // What has been announced by somebody who was killed may be there or not: then an earlier one is.
+                    let from = of_slot.iter().rposition(finished);
+                    match from {
+                        Some(from) => {
+                            let allowed: Vec<_> = of_slot[from..].iter().map(&name).collect();
+                            let all_finished = finished(last);
+                            let right = held.as_ref().is_some_and(|held| {
+                                if all_finished { *held == announced } else { allowed.contains(held) }
+                            });
+                            if !right {
+                                return Err(format!("{key}: {announced} was announced, and {held:?} is there"));
+                            }
+                            concerned.remove(&key);
+                        }
+                        None if held.as_ref() == Some(&announced) => {
+                            concerned.remove(&key);
+                        }
+                        None => {}
+                    }
+                }
+                // Overwritten by the withdrawal of another: its writer announces again, if it lives.
+                _ if !finished(last) => {
+                    concerned.remove(&key);
+                }
+                other => return Err(format!("{key}: {} was announced, and its slot says {other:?}", name(last))),
+            }
+        }
+        for (platform, old) in concerned {
+            let held = children.get(&platform);
+            let is_new = match (held, replaced) {
+                (Some(held), _) if *held == old => false,
+                (Some(held), None) if *held == rebased(&old) => true,
+                (None, Some(_)) => true,
+                (Some(held), Some(new)) if held == new => true,
+                _ => return Err(format!("{platform}: {old} was there, and {held:?} is")),
+            };
+            if let Some(writer) = rewriter
+                && writer.done.is_some()
+                && !is_new
+            {
+                return Err(format!("{platform}: {old} was rewritten, and is there nevertheless"));
+            }
+            if rewriter.is_none() && is_new {
+                return Err(format!("{platform}: {old} is gone"));
+            }
+            note(is_new, platform)?;
+        }
+        Ok(())
+    }
+}
+
+fn rebased(name: &str) -> String {
+    if name.ends_with('+') { name.to_owned() } else { format!("{name}+") }
+}
+
+impl State {
+    /// If all wait, the time passes until who has announced something must be over.
+    fn later(&self) -> Option<Self> {
+        let waits = |writer: &Writer| !writer.killed && matches!(writer.next, Next::Poll(_));
+        self.writers.iter().any(waits).then(|| Self { now: self.now + SETTLED, ..self.clone() })
+    }
+
+    fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.tags.hash(&mut hasher);
+        self.now.hash(&mut hasher);
+        self.announced.hash(&mut hasher);
+        (&self.stale, self.uncovered, self.blind, self.kills, self.unanswered).hash(&mut hasher);
+        for Writer { job: _, run, next, blind, unmended, killed, done } in &self.writers {
+            let run: Option<Key> = match run {
+                Run::Protocol(run) => Some(run.key()),
+                Run::Naive(has_put) => {
+                    has_put.hash(&mut hasher);
+                    None
+                }
+            };
+            run.hash(&mut hasher);
+            match next {
+                Next::Look { left, found, asked } => {
+                    (0, left, asked.len()).hash(&mut hasher);
+                    for (at, digest) in found.iter().enumerate() {
+                        if let Some(digest) = digest {
+                            (at, digest).hash(&mut hasher);
+                        }
+                    }
+                }
+                Next::Put(tag, digest) => (1, tag, digest).hash(&mut hasher),
+                Next::Poll(tags) => (2, tags).hash(&mut hasher),
+                Next::Nothing => 3.hash(&mut hasher),
+            }
+            (blind, unmended, killed, done.is_some()).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
