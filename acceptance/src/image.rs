@@ -37,6 +37,11 @@ pub fn root_filesystem(root: &Path) {
 pub fn make_run_image(layout: &Path, tag: &str) {
     let work = tempfile::tempdir().expect("a directory");
     root_filesystem(work.path());
+    make_image(layout, tag, work.path(), "amd64");
+}
+
+/// Makes a run image of a directory's files for an architecture.
+pub fn make_image(layout: &Path, tag: &str, root: &Path, arch: &str) {
     if !layout.exists() {
         Tool::new("umoci").args(["init", "--layout"]).args([layout]).run();
     }
@@ -45,11 +50,11 @@ pub fn make_run_image(layout: &Path, tag: &str) {
         Tool::new("umoci").args(&arguments[..1]).args(["--image", &image]).args(&arguments[1..]).run()
     };
     umoci(&["new"]);
-    umoci(&["insert", &work.path().display().to_string(), "/"]);
+    umoci(&["insert", &root.display().to_string(), "/"]);
     umoci(&[
         "config",
         "--os=linux",
-        "--architecture=amd64",
+        &format!("--architecture={arch}"),
         "--config.user=1000:1000",
         "--config.env=PATH=/usr/bin:/bin",
         "--config.env=FROM_RUN_IMAGE=kept",
@@ -73,6 +78,22 @@ pub fn push_run_image(registry: &Registry, name: &str, format: Format) -> String
     let work = tempfile::tempdir().expect("a directory");
     let layout = work.path().join("layout");
     make_run_image(&layout, "run");
+    push(registry, name, format, &layout)
+}
+
+/// Puts a run image that says that it is for an architecture into a registry; its reference. Nothing in it can run.
+pub fn push_run_image_for(registry: &Registry, name: &str, arch: &str) -> String {
+    let work = tempfile::tempdir().expect("a directory");
+    let root = work.path().join("root");
+    fs::create_dir_all(root.join("etc")).expect("created");
+    fs::write(root.join("etc/arch"), arch).expect("written");
+    let layout = work.path().join("layout");
+    make_image(&layout, "run", &root, arch);
+    push(registry, name, Format::Oci, &layout)
+}
+
+/// Puts the image `run` of a layout into a registry; its reference.
+pub fn push(registry: &Registry, name: &str, format: Format, layout: &Path) -> String {
     let reference = registry.image(name);
     Tool::new("skopeo")
         .args([

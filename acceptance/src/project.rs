@@ -17,6 +17,7 @@ use crate::tool::{Tool, samples};
 pub struct Project {
     directory: Arc<TempDir>,
     lifecycle: Lifecycle,
+    target: Option<String>,
 }
 
 impl Project {
@@ -29,7 +30,7 @@ impl Project {
     pub fn with(lifecycle: Lifecycle) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("readable");
-        let project = Self { directory: Arc::new(directory), lifecycle };
+        let project = Self { directory: Arc::new(directory), lifecycle, target: None };
         for name in ["app", "layers", "platform/env", "buildpacks", "cache", "config/env"] {
             fs::create_dir_all(project.path(name)).expect("created");
         }
@@ -51,7 +52,20 @@ impl Project {
     /// The same directories, for the phases of another lifecycle.
     #[must_use]
     pub fn by(&self, lifecycle: &Lifecycle) -> Self {
-        Self { directory: Arc::clone(&self.directory), lifecycle: lifecycle.clone() }
+        Self { directory: Arc::clone(&self.directory), lifecycle: lifecycle.clone(), target: self.target.clone() }
+    }
+
+    /// The same directories, for builds with a target architecture: every phase is told by the variable.
+    #[must_use]
+    pub fn for_target(&self, target: &str) -> Self {
+        let (directory, lifecycle) = (Arc::clone(&self.directory), self.lifecycle.clone());
+        Self { directory, lifecycle, target: Some(target.to_owned()) }
+    }
+
+    /// The same directories, for builds without a target architecture.
+    #[must_use]
+    pub fn without_target(&self) -> Self {
+        Self { directory: Arc::clone(&self.directory), lifecycle: self.lifecycle.clone(), target: None }
     }
 
     /// Something in the project's directory: `layers/group.toml`.
@@ -156,12 +170,23 @@ impl Project {
             phase = phase.flag("order", self.path("order.toml"));
         }
         if ["exporter", "creator"].contains(&executable) {
-            phase = phase.flag("launcher", self.lifecycle.directory().join("launcher"));
+            phase = phase.flag("launcher", self.launcher());
         }
         if ["analyzer", "restorer", "exporter", "creator"].contains(&executable) {
             phase = phase.flag("uid", USER.to_string()).flag("gid", USER.to_string());
         }
+        if let Some(target) = &self.target {
+            phase = phase.env("CNB_BUILD_TARGET_ARCH", target).env("CNB_EXPERIMENTAL_MODE", "quiet");
+        }
         phase
+    }
+
+    /// The launcher for the target.
+    fn launcher(&self) -> PathBuf {
+        let own = self.lifecycle.directory().join("launcher");
+        let arch = self.target.as_deref().and_then(|target| target.split('/').next()).unwrap_or_default();
+        let other = own.with_file_name(format!("launcher-linux-{arch}"));
+        if other.exists() { other } else { own }
     }
 
     /// Whether the process whose number is in a file runs. One that buildpacks started works in the project's directory;

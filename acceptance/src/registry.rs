@@ -77,6 +77,101 @@ impl Registry {
         log.lines().filter_map(|line| Some(line[line.find('"')?..].to_owned())).collect()
     }
 
+    /// Makes an index of images that are in its repositories, in the repository of `name`: blobs are copied, then the
+    /// manifests, then the index, whose descriptors have further keys, such as `annotations`.
+    pub fn push_index(&self, name: &str, children: &[(&str, serde_json::Value)]) -> String {
+        let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
+        let mut manifests = Vec::new();
+        for (image, more) in children {
+            let digest = Tool::new("skopeo")
+                .args(["inspect"])
+                .args(self.skopeo_flags(""))
+                .args(["--format", "{{.Digest}}", &format!("docker://{}", self.image(image))])
+                .run();
+            let digest = digest.trim();
+            let to = format!("docker://{}@{digest}", self.image(repository));
+            Tool::new("skopeo")
+                .args(["copy", "--quiet", "--preserve-digests"])
+                .args(self.skopeo_flags("src"))
+                .args(self.skopeo_flags("dest"))
+                .args([format!("docker://{}", self.image(image)), to])
+                .run();
+            let (_, manifest) = self.get(&format!("/v2/{repository}/manifests/{digest}"));
+            let stated: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+            let mut descriptor = serde_json::json!({
+                "mediaType": stated["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json"),
+                "digest": digest,
+                "size": manifest.len(),
+            });
+            let entries = descriptor.as_object_mut().expect("an object");
+            entries.extend(more.as_object().cloned().unwrap_or_default());
+            manifests.push(descriptor);
+        }
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let index = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests });
+        self.put_manifest(repository, tag, media_type, index.to_string().as_bytes())
+    }
+
+    /// Puts a manifest or an index under a tag or a digest; its digest.
+    pub fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, body: &[u8]) -> String {
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let (head, _) = self.request("PUT", &path, &format!("Content-Type: {media_type}\r\n"), body);
+        assert!(head.starts_with("HTTP/1.1 201"), "PUT {path}: {head}");
+        let digest = head.lines().find_map(|line| line.strip_prefix("Docker-Content-Digest: "));
+        digest.expect("a digest").trim().to_owned()
+    }
+
+    /// What is at a path; the header with its status line first, and the body.
+    pub fn get(&self, path: &str) -> (String, Vec<u8>) {
+        let types = ["image.index.v1+json", "image.manifest.v1+json"].map(|kind| format!("application/vnd.oci.{kind}"));
+        let docker = ["manifest.list.v2+json", "manifest.v2+json"]
+            .map(|kind| format!("application/vnd.docker.distribution.{kind}"));
+        let accept = [types, docker].concat().join(", ");
+        self.request("GET", path, &format!("Accept: {accept}\r\n"), b"")
+    }
+
+    /// The index under a name.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn index(&self, name: &str) -> serde_json::Value {
+        let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
+        let (head, body) = self.get(&format!("/v2/{repository}/manifests/{tag}"));
+        assert!(head.starts_with("HTTP/1.1 200"), "{name}: {head}");
+        let index: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert!(index["manifests"].is_array(), "{name} is no index: {index}");
+        index
+    }
+
+    /// The platforms of an index's children, `linux/arm64`, and their digests, in its order.
+    pub fn children(&self, name: &str) -> Vec<(String, String)> {
+        let index = self.index(name);
+        let children = index["manifests"].as_array().expect("a list").iter();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let platform = |platform: &serde_json::Value| {
+            let parts = ["os", "architecture", "variant"].map(|key| text(&platform[key]));
+            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+        };
+        children.map(|child| (platform(&child["platform"]), text(&child["digest"]))).collect()
+    }
+
+    fn request(&self, method: &str, path: &str, header: &str, body: &[u8]) -> (String, Vec<u8>) {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(&self.host).expect("the registry listens");
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{header}Content-Length: {length}\r\n\r\n",
+            self.host
+        );
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("answered");
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a header");
+        let head = String::from_utf8_lossy(&answer[..end]).replace('\r', "");
+        (head, answer[end + 4..].to_vec())
+    }
+
     /// Where it keeps what was sent.
     pub fn storage(&self) -> PathBuf {
         self.directory.path().join("storage")

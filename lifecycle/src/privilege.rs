@@ -33,6 +33,13 @@ pub struct User {
     pub gid: u32,
 }
 
+impl User {
+    /// Whom this process runs as.
+    pub fn current() -> Self {
+        Self { uid: unistd::getuid().as_raw(), gid: unistd::getgid().as_raw() }
+    }
+}
+
 /// Why a phase cannot run as whom it should.
 #[derive(Debug, Error)]
 pub enum PrivilegeError {

@@ -15,7 +15,7 @@ mod restore;
 pub use analyze::{analyze, run_image};
 pub use connect::{ConnectError, Connection, connect};
 pub use export::{export, require_analyzed, write_index_report};
-pub use index::{index, reported};
+pub use index::index;
 pub use rebase::rebase;
 pub use restore::{RefreshAnalyzedError, read_analyzed, refresh, restore};
 

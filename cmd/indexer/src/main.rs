@@ -2,15 +2,9 @@
 
 use std::process::ExitCode;
 
-use lifecycle_cmd::{Failure, Inputs, Phase, run};
-use lifecycle_connected::{connect, index, reported};
+use lifecycle_cmd::{Phase, run};
+use lifecycle_connected::index;
 
 fn main() -> ExitCode {
-    run(Phase::Index, |inputs| indexer(&inputs))
-}
-
-fn indexer(inputs: &Inputs) -> Result<(), Failure> {
-    let images = reported(inputs)?;
-    let connection = connect(inputs, images.clone(), [])?;
-    index(inputs, images, &connection)
+    run(Phase::Index, |inputs| index(&inputs))
 }
