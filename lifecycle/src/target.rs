@@ -196,6 +196,11 @@ impl BuildTarget {
         &self.build
     }
 
+    /// Which build image of an index is meant.
+    pub fn build_target(&self) -> Target {
+        to_target(&self.build)
+    }
+
     /// Which image of an index is meant.
     pub fn target(&self) -> Target {
         to_target(self.platform())

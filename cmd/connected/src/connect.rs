@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use lifecycle::cache::{Cache, CacheError, ImageCache, VolumeCache};
-use lifecycle::image::{DEFAULT_TAG, Reference, Store, StoreError};
+use lifecycle::cache::{Cache, CacheError, ImageCache, VolumeCache, image_at};
+use lifecycle::image::{Store, StoreError};
 use lifecycle::layer::Pipeline;
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::{PrivilegeError, become_user, ensure_owner, hide_memory};
@@ -125,7 +125,8 @@ pub fn cache<'a>(
     if let Some(name) = &inputs.cache_image {
         let delete = !inputs.api.keeps_replaced_cache_image();
         let error = |cause| ConnectError::Cache { kind: "image", cause };
-        let name = cache_image(name, place.as_deref()).map_err(|reason| {
+        let placed = place.map_or_else(|| Ok(name.clone()), |place| image_at(name, &place));
+        let name = placed.map_err(|reason| {
             error(CacheError::Store { name: name.clone(), cause: StoreError::Name { name: name.clone(), reason } })
         })?;
         let cache = ImageCache::open(connection.registry.as_ref(), &name, target, delete).map_err(error)?;
@@ -137,28 +138,6 @@ pub fn cache<'a>(
         Some(place) => VolumeCache::open_place(dir, &place),
     };
     Ok(Some(Cache::Volume(cache.map_err(|cause| ConnectError::Cache { kind: "volume", cause })?)))
-}
-
-/// The cache image of a target: `<tag>-linux-arm64`.
-fn cache_image(name: &str, place: Option<&str>) -> Result<String, String> {
-    /// Of a tag (OCI distribution specification, *Pulling manifests*).
-    const LONGEST_TAG: usize = 128;
-    let Some(place) = place else { return Ok(name.to_owned()) };
-    let reference = Reference::parse(name).map_err(|error| error.to_string())?;
-    if reference.digest.is_some() {
-        return Err("with a target architecture, a cache image is named by a tag, not by a digest".to_owned());
-    }
-    let base = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
-    let tag = format!("{base}-{place}");
-    if tag.len() > LONGEST_TAG {
-        return Err(format!("the tag for this target, {tag}, would be longer than {LONGEST_TAG} characters"));
-    }
-    // As it was given: whether a registry is insecure goes by that.
-    let repository = match &reference.tag {
-        Some(given) => name.strip_suffix(given.as_str()).and_then(|name| name.strip_suffix(':')).unwrap_or(name),
-        None => name,
-    };
-    Ok(format!("{repository}:{tag}"))
 }
 
 /// A pipeline. It spools to files without a name in `TMPDIR`.

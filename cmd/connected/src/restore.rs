@@ -6,7 +6,7 @@ use lifecycle::phase::PhaseError;
 use lifecycle::phase::programs::ProgramCheck;
 use lifecycle::phase::restore::{self, RestoreError};
 use lifecycle::run_image::{self, RefreshError, RunImageError};
-use lifecycle::target::{self, BuildTarget};
+use lifecycle::target::BuildTarget;
 use lifecycle_cmd::{Failure, Inputs, Phase};
 use lifecycle_launch::console::chain;
 use platform_spec::analyzed::{Analyzed, ImageIdentifier};
@@ -71,14 +71,13 @@ pub fn refresh(
     group: &Group,
     connection: &Connection,
 ) -> Result<Analyzed, Failure> {
-    let own = target::of_this_program();
-    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?;
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?.of_group(group);
     analyzed.target_arch = build_for.recorded();
     if analyzed.run_image.as_ref().is_some_and(|image| image.extend) {
         return Err(RefreshAnalyzedError::NeedsExtender.into());
     }
     if let Some(name) = inputs.build_image.as_ref().filter(|_| inputs.api.has_extensions()) {
-        let reference = run_image::identify(name, &own, connection.registry.as_ref())
+        let reference = run_image::identify(name, &build_for.build_target(), connection.registry.as_ref())
             .map_err(|cause| RefreshAnalyzedError::BuildImage { name: name.clone(), cause })?;
         analyzed.build_image = Some(ImageIdentifier { reference });
     }

@@ -4,11 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use lifecycle::cache::image_at;
 use lifecycle::experimental::{Experimental, ExperimentalError};
 use lifecycle::image::{ParseReferenceError, Reference, TIMES};
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::User;
-use lifecycle::target::{ArchCheck, ArchCheckError};
+use lifecycle::target::{ArchCheck, ArchCheckError, BuildTarget};
 use platform_spec::api::PlatformApi;
 use platform_spec::exit;
 use platform_spec::input::{IndexMode, Phase, default, env};
@@ -166,6 +167,14 @@ pub enum InputError {
         /// The cache image.
         cache: String,
     },
+    /// There cannot be a cache image for the target beside this one.
+    #[error("resolve inputs: cache image {cache}: {reason}")]
+    CachePlace {
+        /// The cache image.
+        cache: String,
+        /// Why not.
+        reason: String,
+    },
     /// A flag that the exporter refuses, because the analyzer has chosen the run image.
     #[error("resolve inputs: -{0} is unsupported")]
     Unsupported(&'static str),
@@ -233,6 +242,7 @@ impl PhaseError for InputError {
             | Self::Reference(_)
             | Self::Registries
             | Self::CacheIsImage { .. }
+            | Self::CachePlace { .. }
             | Self::Unsupported(_)
             | Self::TwoRunImages
             | Self::NotTag(_)
@@ -510,7 +520,16 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
     others.into_iter().flatten().try_for_each(|name| Reference::parse(name).map(|_| ()))?;
     // A cache image is in a registry also where the app image is in a layout.
     if let (Some(cache), None) = (&inputs.cache_image, &inputs.layout) {
-        let reference = Reference::parse(cache)?;
+        let cache = match inputs.target_arch.clone() {
+            None => cache.clone(),
+            // Of a cross build it has a longer name, which nobody gives an app either.
+            target => BuildTarget::new(target.clone())
+                .on(target.unwrap_or_else(Platform::of_this_program))
+                .cache_place()
+                .map_or_else(|| Ok(cache.clone()), |place| image_at(cache, &place))
+                .map_err(|reason| InputError::CachePlace { cache: cache.clone(), reason })?,
+        };
+        let reference = Reference::parse(&cache)?;
         for image in std::iter::once(&inputs.image).chain(&inputs.tags) {
             if Reference::parse(image)? == reference {
                 return Err(InputError::CacheIsImage { image: image.clone(), cache: cache.clone() });

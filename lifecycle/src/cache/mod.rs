@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 use crate::file::PathError;
-use crate::image::StoreError;
+use crate::image::{DEFAULT_TAG, Reference, StoreError};
 use crate::target::BuildTarget;
 
 /// A cache that was opened for reading.
@@ -117,6 +117,28 @@ impl Cache<'_> {
         }
         self
     }
+}
+
+/// The cache image of a target (`linux-arm64`: [`BuildTarget::cache_place`]) beside `name`: `<tag>-linux-arm64`. Why not,
+/// if there cannot be one.
+pub fn image_at(name: &str, place: &str) -> Result<String, String> {
+    /// Of a tag (OCI distribution specification, *Pulling manifests*).
+    const LONGEST_TAG: usize = 128;
+    let reference = Reference::parse(name).map_err(|error| error.to_string())?;
+    if reference.digest.is_some() {
+        return Err("with a target architecture, a cache image is named by a tag, not by a digest".to_owned());
+    }
+    let base = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
+    let tag = format!("{base}-{place}");
+    if tag.len() > LONGEST_TAG {
+        return Err(format!("the tag for this target, {tag}, would be longer than {LONGEST_TAG} characters"));
+    }
+    // As it was given: whether a registry is insecure goes by that.
+    let repository = match &reference.tag {
+        Some(given) => name.strip_suffix(given.as_str()).and_then(|name| name.strip_suffix(':')).unwrap_or(name),
+        None => name,
+    };
+    Ok(format!("{repository}:{tag}"))
 }
 
 /// For which machine the layers of a cache are, and on which they were made.

@@ -596,3 +596,24 @@ fn what_is_done_about_foreign_programs() {
     let ignored = inputs(Phase::Export, "0.15", &["app"], &ignore).arch_check_ignore;
     assert_eq!(ignored, ["/workspace/testdata/*", "*.so"]);
 }
+
+#[test]
+fn the_cache_image_of_a_target() {
+    let of = |cache: &str, image: &str| {
+        let line = ["-target-arch", "arm64", "-cache-image", cache, image];
+        given(Phase::Export, "0.15", &line, &[WARN]).map(drop).map_err(|error| (error.exit_code(), error.to_string()))
+    };
+    of("reg.io/app:cache", "reg.io/app").expect("two tags");
+    of("reg.io/app", "reg.io/app").expect("the cache's is another tag");
+    let (code, text) = of("reg.io/app:cache", "reg.io/app:cache-linux-arm64").expect_err("the same");
+    assert_eq!(code, 3);
+    assert!(text.contains("are the same"), "{text}");
+    for (cache, reason) in [
+        (format!("reg.io/app:{}", "x".repeat(120)), "would be longer than 128 characters"),
+        (format!("reg.io/app@sha256:{}", "0".repeat(64)), "is named by a tag, not by a digest"),
+    ] {
+        let (code, text) = of(&cache, "reg.io/app").expect_err(reason);
+        assert_eq!(code, 3);
+        assert!(text.starts_with("resolve inputs: cache image reg.io/app") && text.ends_with(reason), "{text}");
+    }
+}
