@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::contract::{Subject, run};
 use super::*;
-use crate::image::{Draft, Format};
+use crate::image::{Draft, Format, IndexChange, IndexChild, WrittenIndex};
 use crate::layer::Spool;
 
 fn target(arch: &str) -> Target {
@@ -378,4 +378,102 @@ fn a_digest_names_only_the_image_that_has_it() {
     assert_eq!(also, [true, false], "the other name stands");
     setup.push(&name, &image).expect("its own digest");
     assert_eq!(setup.store.open(&name, &target("amd64")).expect("there").manifest.digest, image.manifest.digest);
+}
+
+fn child(setup: &Setup, name: &str, image: &Image) -> IndexChild {
+    let pushed = setup.store.push(name, &[]).expect("begun").finish_untagged(image).expect("pushed");
+    assert!(pushed.names.iter().all(|(_, result)| result.is_ok()));
+    IndexChild::of(image, None)
+}
+
+fn merge(setup: &Setup, name: &str, image: &Image) -> WrittenIndex {
+    let child = child(setup, name, image);
+    setup.store.write_index(name, &IndexChange::Merge(&[child])).expect("merged")
+}
+
+#[test]
+fn an_index_is_one_entry_that_points_at_a_blob() {
+    let setup = setup();
+    let (amd64, arm64) = (setup.image("amd64", &["a"]), setup.image("arm64", &["b"]));
+    child(&setup, "app", &amd64);
+    assert!(!setup.path("app").join("index.json").exists(), "an unnamed image has no entry");
+    merge(&setup, "app", &amd64);
+    let written = merge(&setup, "app", &arm64);
+    let index = setup.index("app");
+    let entries = index["manifests"].as_array().expect("entries");
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0]["digest"], written.digest.to_string());
+    assert_eq!(entries[0]["mediaType"], Format::Oci.index());
+    assert_eq!(entries[0]["annotations"][REF_NAME], "latest");
+    let bytes = fs::read(setup.blob("app", &written.digest)).expect("a blob");
+    assert_eq!(Index::parse(bytes, "").expect("an index").platforms(), ["linux/amd64", "linux/arm64"]);
+}
+
+#[test]
+fn several_entries_are_merged_and_written_as_one() {
+    let setup = setup();
+    let (amd64, arm64, new) =
+        (setup.image("amd64", &["a"]), setup.image("arm64", &["b"]), setup.image("arm64", &["c"]));
+    let other = setup.image("s390x", &["d"]);
+    for image in [&amd64, &arm64, &other] {
+        child(&setup, "app", image);
+    }
+    // As other tools write them: one without a platform, one with the name, one of another name.
+    let named = |image: &Image, name: &str| with(entry(image), "annotations", json!({ REF_NAME: name }));
+    let platform = json!({ "os": "linux", "architecture": "arm64", "variant": "v8" });
+    let stated = with(named(&arm64, "latest"), "platform", platform);
+    setup.set_index("app", &[entry(&amd64), stated, named(&other, "other")]);
+    let Document::Index(held) = setup.store.document("app").expect("read") else { panic!("an index") };
+    assert_eq!(held.platforms(), ["linux/amd64", "linux/arm64"]);
+    assert_eq!(held.children[1].blob.other.get("annotations"), None, "the name is the entry's, not the child's");
+    let written = merge(&setup, "app", &new);
+    let digests: Vec<Digest> = written.children.iter().map(|child| child.blob.digest).collect();
+    assert_eq!(digests, [amd64.manifest.digest, new.manifest.digest]);
+    let index = setup.index("app");
+    let entries = index["manifests"].as_array().expect("entries");
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[0]["annotations"][REF_NAME], "other", "an image of another name stays");
+    assert_eq!(entries[1]["digest"], written.digest.to_string());
+}
+
+#[test]
+fn children_that_are_merged_at_once_all_stand() {
+    let setup = setup();
+    let architectures = ["amd64", "arm64", "s390x", "ppc64le", "riscv64", "386"];
+    let images = architectures.map(|arch| setup.image(arch, &[arch]));
+    std::thread::scope(|scope| {
+        for image in &images {
+            // Each with a store of its own, as another process.
+            let store = LayoutStore::new(&setup.store.dir);
+            scope.spawn(move || {
+                store.push("app", &[]).expect("begun").finish_untagged(image).expect("pushed");
+                store.write_index("app", &IndexChange::Merge(&[IndexChild::of(image, None)])).expect("merged");
+            });
+        }
+    });
+    let Document::Index(index) = setup.store.document("app").expect("read") else { panic!("an index") };
+    assert_eq!(index.children.len(), architectures.len());
+}
+
+#[test]
+fn a_rewrite_begins_again_if_the_layout_was_changed_meanwhile() {
+    let setup = setup();
+    let (amd64, arm64) = (setup.image("amd64", &["a"]), setup.image("arm64", &["b"]));
+    merge(&setup, "app", &amd64);
+    let seen = std::sync::Mutex::new(Vec::new());
+    let make = |held: Option<&Document>| {
+        let Some(Document::Index(index)) = held else { panic!("an index") };
+        let mut seen = seen.lock().expect("no panic");
+        seen.push(index.platforms());
+        if seen.len() == 1 {
+            merge(&setup, "app", &arm64);
+        }
+        Ok(Index::of(
+            index.children.clone(),
+            serde_json::Map::from_iter([("annotations".to_owned(), json!({"a": "b"}))]),
+        ))
+    };
+    let written = setup.store.write_index("app", &IndexChange::Rewrite(&make)).expect("written");
+    assert_eq!(written.children.len(), 2);
+    assert_eq!(seen.into_inner().expect("no panic"), [vec!["linux/amd64"], vec!["linux/amd64", "linux/arm64"]]);
 }

@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) tokens: HashMap<String, String>,
     /// Header of answers to manifests: not the digest, but this.
     pub(super) lie: Option<String>,
+    /// What answers to an upload's beginning say is the time.
+    pub(super) date: Option<&'static str>,
     /// Answers a mount with 202.
     pub(super) never_mounts: bool,
     counter: u32,
@@ -126,7 +128,7 @@ impl Fake {
         self.shared.lock()
     }
 
-    /// The next request of this method whose path has this part goes wrong.
+    /// The next request of this method whose path has this part goes wrong; one that ends with it, if a `$` is at its end.
     pub(super) fn fail(&self, method: &str, part: &str, fault: Fault) {
         self.state().script.push_back((method.to_owned(), part.to_owned(), fault));
     }
@@ -198,7 +200,10 @@ impl Shared {
         }
         let fault = {
             let mut state = self.lock();
-            let fits = |(m, part, _): &(String, String, Fault)| *m == method && path.contains(part.as_str());
+            let fits = |(m, part, _): &(String, String, Fault)| {
+                *m == method
+                    && part.strip_suffix('$').map_or_else(|| path.contains(part.as_str()), |end| path.ends_with(end))
+            };
             let at = state.script.iter().position(fits);
             at.and_then(|at| state.script.remove(at)).map(|(_, _, fault)| fault)
         };
@@ -433,7 +438,11 @@ impl State {
                 self.counter += 1;
                 let id = format!("upload-{}", self.counter);
                 self.uploads.insert(id.clone(), Vec::new());
-                Answer::new(202).with("Location", location(&id))
+                let answer = Answer::new(202).with("Location", location(&id));
+                match self.date {
+                    Some(date) => answer.with("Date", date),
+                    None => answer,
+                }
             }
             "GET" => match self.uploads.get(&id) {
                 Some(bytes) => Answer::new(204)

@@ -2,6 +2,7 @@
 
 mod auth;
 mod fake;
+mod index;
 mod pull;
 mod push;
 mod reach;

@@ -31,11 +31,10 @@ fn explore(scene: Scene) -> Findings {
     let what = format!("{scene:?}");
     let findings = Model::explore(scene);
     if all() {
-        let Findings { schedules, states, bad, uncovered, ends, longest } = &findings;
-        let bad = bad.len();
+        let Findings { schedules, losing, states, bad: _, uncovered, ends, longest } = &findings;
         let line = format!(
-            "{what}: {schedules:.1e} schedules of at most {longest} requests, {states} states, {ends} ends, {bad} bad, \
-             {uncovered} not covered\n"
+            "{what}: {schedules:.1e} schedules of at most {longest} requests, {losing:.1e} of them bad, {states} states, \
+             {ends} ends, {uncovered} not covered\n"
         );
         std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).expect("written");
     }
@@ -96,7 +95,8 @@ fn the_naive_way_loses_children() {
         (&[Naive("amd64 1"), Naive("arm64 1"), Naive("riscv64 1")], &HELD),
     ] {
         let findings = explore(scene(jobs, held));
-        assert!(!findings.bad.is_empty(), "{jobs:?} on {held:?} should lose something");
+        let lost = findings.losing / findings.schedules;
+        assert!(lost > 0.1 && lost < 0.9, "{jobs:?} on {held:?}: {lost} of all schedules lose something");
     }
 }
 

@@ -1,68 +1,4 @@
-//! Many writers, one tag, and a registry without compare-and-swap: announce, then merge.
-//!
-//! # The protocol
-//!
-//! A writer that *merges* has pushed its child by digest before. Then it
-//!
-//! 1. *announces* it: asks for the registry's time, looks what the child's slot says (module `slot`), and puts it;
-//! 2. reads the tag, then all slots. Wanted is what the tag holds, overridden per platform by what slots younger than
-//!    [`YOUTH`] announce;
-//! 3. is done, if the tag is an index that holds what is wanted. Else it looks at the tag once more, and if that names
-//!    what it did and the read is younger than [`READ_AGE`], puts the wanted index; then it goes to 2, after a random pause
-//!    from the second put on. A put without an answer may have been done or not: 2 will tell;
-//! 4. gives up after [`ROUNDS`] puts or [`PATIENCE`], and only after a read: a whole index stands.
-//!
-//! Where it finds its own slot overwritten by something that is neither a newer announcement nor the withdrawal of this
-//! child or of a newer one, it announces again: a rewriter may withdraw what the slot said before, and not see that it has
-//! changed.
-//!
-//! A writer that *rewrites* (a rebase, a replacement) announces nothing. It
-//!
-//! 1. reads as above, until the tag holds what young slots announce. For who has announced and died it waits until it
-//!    cannot be alive any more ([`SETTLED`]), and then merges in its place: earlier, a living writer's put that is on
-//!    its way could undo what follows;
-//! 2. makes the new index, its children pushed by digest;
-//! 3. *withdraws* the young slots that it saw, so that nobody merges them again;
-//! 4. reads once more, and looks at the tag again. Another index, or a young slot: begins again with 1;
-//! 5. puts the new index, and reads. If it is gone, undone by a put that was on its way, begins again with 1; if a
-//!    slot has become young meanwhile that it lacks, merges it as any writer does.
-//!
-//! # Why nothing is lost
-//!
-//! Whoever writes the index last reads the slots after that, and every other writer announced before its own write.
-//!
-//! Let `W` be the writer of the last put of the tag, `T` the moment of this put, and `V` any writer that merged the
-//! child `c` and was done. `W` goes on until it has read, all of it after `T`, slots and an index that holds what they
-//! announce; nobody writes after `T`, so that index is the one it put. There are two cases.
-//!
-//! - `V` announced before `W` read `V`'s slot for that last time. Then `W` saw the announcement of `c`, or a newer one
-//!   in its place, and what it put holds it. (It was young: either `W`'s put was made from a read that saw it too, or
-//!   `V` announced after that read, which is at most [`READ_AGE`] and one put ago.)
-//! - `V` announced after that. Then `V`, too, read slots and index after `T`: it was done when that index held what
-//!   the slots announce, its own among them, and it is the index that stands.
-//!
-//! A slot is overwritten only by a newer announcement for its platform, which takes the place of the child anyway, or
-//! by a withdrawal. A withdrawal follows a read in which the tag held what the slot announced, so the new index is made
-//! from it; if another announcement was overwritten unseen, its writer finds it gone and announces again.
-//!
-//! The order of announcements of one platform is the order in which the registry took them, not that of the times in
-//! them: those only say which slots are old. An old slot says nothing, since the index has held its child for long and
-//! may have got another since by something that does not announce.
-//!
-//! A rebase is one put. Killed before it, the tag holds what it held, and withdrawn slots say nothing; killed after
-//! it, the tag holds the rebased index, and the slots of what went into it are withdrawn, so that nobody brings an
-//! old child back.
-//!
-//! # What is not covered
-//!
-//! - A merge that overwrites what another writer has put in the two requests' time between its last look at the tag and
-//!   its put, while a rewrite ends. If it is the rewriter's index that it overwrites, the old one is back, with the merged
-//!   child; if it is another merge's, it would mend that from the slots, but the rewriter has withdrawn them. (The other
-//!   way around, a merge that is over between the rewriter's last look and its put, is mended by the read that follows.)
-//! - A writer that is killed after its put and before it is done: what it has overwritten is missing until the next
-//!   writer, at most [`YOUTH`] later, reads the slots.
-//! - A tag that something without the protocol moves less than [`YOUTH`] after a merge.
-//! - A registry that answers a read with something older than what it has acknowledged.
+//! The machine: one writer's run, from one answer to the next request.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,104 +6,11 @@ use std::time::Duration;
 
 use platform_spec::target::Platform;
 
-use super::merge::{Held, IndexChild};
-use super::slot::{LONGEST_TAG, Slot, platforms, slot_tag};
+use super::super::merge::{Held, IndexChild};
+use super::super::slot::{LONGEST_TAG, Slot, platforms, slot_tag};
+use super::{Ask, FAILURES, Outcome, PATIENCE, POLL, READ_AGE, ROUNDS, SETTLED, Step, Told, WAITING, YOUTH};
 use crate::digest::Digest;
 use crate::image::manifest::{Document, Index, Manifest};
-use crate::image::{Config, StoreError};
-
-/// A slot that was announced less long ago counts.
-pub const YOUTH: Duration = Duration::from_secs(15 * 60);
-
-/// An index is put only if all that it was made from was read less long ago.
-pub const READ_AGE: Duration = Duration::from_secs(60);
-
-/// How often a writer puts the index, or begins again, before it gives up.
-pub const ROUNDS: u32 = 20;
-
-/// For how long a writer tries.
-pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
-
-/// Who announced so long ago puts nothing any more: it has given up, or what it read is too old.
-pub const SETTLED: Duration = Duration::from_secs(6 * 60);
-
-/// Beside [`PATIENCE`], the time that a rewriter waits for others.
-const WAITING: Duration = Duration::from_secs(7 * 60);
-
-/// Between two looks of a rewriter that waits for others.
-const POLL: Duration = Duration::from_secs(2);
-
-/// How many puts in a row may fail.
-const FAILURES: u32 = 5;
-
-/// A request of the machine; its answer is to be given to the next [`Protocol::step`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ask {
-    /// The registry's clock, as an answer says that no cache has given: [`Told::Clock`].
-    Clock,
-    /// What these tags name by now (`HEAD`), in any order or at the same time: [`Told::Digests`].
-    Look(Vec<String>),
-    /// What has this digest: [`Told::Document`].
-    Get(Digest),
-    /// The config of a single manifest: [`Told::Config`].
-    Config(Box<Manifest>),
-    /// Put an index under a tag, once: [`Told::Put`].
-    Put {
-        /// The tag.
-        tag: String,
-        /// The index.
-        index: Box<Index>,
-    },
-    /// Make the new index of what the tag holds; only where one rewrites: [`Told::Made`].
-    Make(Option<Document>),
-    /// Wait, at least for half and at most for all of this time, at random: [`Told::Waited`].
-    Wait(Duration),
-}
-
-/// The answer to an [`Ask`].
-#[derive(Debug)]
-pub enum Told {
-    /// Nothing was asked: the beginning.
-    Nothing,
-    /// In seconds since 1970; `None`: the registry does not say, and the own clock has to do.
-    Clock(Option<i64>),
-    /// For each tag, the digest of what it names, if it names something.
-    Digests(Vec<Option<Digest>>),
-    /// What has the digest; `None`: it is gone.
-    Document(Option<Document>),
-    /// What has the digest is neither a manifest nor an index.
-    Unreadable(StoreError),
-    /// The config, if it is an image's.
-    Config(Option<Config>),
-    /// Whether it was put.
-    Put(Outcome),
-    /// The new index.
-    Made(Box<Index>),
-    /// The time is over.
-    Waited,
-}
-
-/// What became of a put.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The registry has acknowledged it.
-    Done,
-    /// It has not, and it may have been done nevertheless: no answer, or one of a registry in trouble.
-    Unknown(StoreError),
-}
-
-/// What a step gives.
-#[derive(Debug)]
-pub enum Step {
-    /// A request is to be sent.
-    Ask(Ask),
-    /// The index that stands.
-    Done(Box<Index>),
-    /// Others change it all the time, and now it is enough: so many rounds.
-    GivenUp(u32),
-    /// Puts fail again and again.
-    Failed(StoreError),
-}
 
 /// One writer's run of the protocol.
 #[derive(Clone, Debug)]
@@ -438,6 +281,8 @@ impl Protocol {
         let Some(own) = next else { return self.look(now) };
         let index = Box::new(Slot::announce(&own.child, self.time(now)));
         let tag = self.slots[own.slot].1.clone();
+        let says = Slot::Announced(Box::new(own.child.clone()), self.time(now));
+        self.known.insert((own.slot, index.digest), Arc::new(says));
         self.ask(State::Announcing(left), Ask::Put { tag, index })
     }
 
@@ -475,6 +320,8 @@ impl Protocol {
         if let Phase::Made(..) = self.rewrite {
             self.rewrite = Phase::Put(index.clone());
         }
+        // If the tag names it at the next reading, it need not be got.
+        self.held = Some(Arc::new((Document::Index((*index).clone()), Held::of_index(&index))));
         self.ask(State::Putting, Ask::Put { tag: self.tag.clone(), index })
     }
 
@@ -632,50 +479,6 @@ fn own_clock() -> i64 {
     seconds(since)
 }
 
-/// What distinguishes two runs of the same writer, for tests that try every schedule.
 #[cfg(test)]
-pub(super) type Key = (u8, Vec<usize>, Vec<(usize, Digest)>, [Option<Digest>; 4], (u8, Option<Digest>), u32);
-
-#[cfg(test)]
-impl Protocol {
-    pub(super) fn key(&self) -> Key {
-        // What was read matters until something is asked for because of it.
-        let (state, left, reads) = match &self.state {
-            State::Begin => (0, Vec::new(), false),
-            State::Clock => (1, Vec::new(), false),
-            State::LookingAtOwn => (13, Vec::new(), false),
-            State::GettingOwn(_) => (14, Vec::new(), false),
-            State::Announcing(left) => (2, left.clone(), false),
-            State::LookingAtTag => (3, Vec::new(), false),
-            State::GettingTag => (4, Vec::new(), true),
-            State::GettingConfig(_) => (5, Vec::new(), true),
-            State::LookingAtSlots => (6, Vec::new(), true),
-            State::GettingSlot(slot) => (7, vec![*slot], true),
-            State::Checking(_) => (8, Vec::new(), true),
-            State::Putting => (9, Vec::new(), false),
-            State::Waiting => (10, Vec::new(), false),
-            State::Making => (11, Vec::new(), true),
-            State::Withdrawing(left) => (12, left.iter().map(|(slot, _)| *slot).collect(), true),
-        };
-        let (phase, from, made) = match &self.rewrite {
-            Phase::Quiet => (0, None, None),
-            Phase::Made(from, index) => (1, *from, Some(index.digest)),
-            Phase::Put(index) => (2, None, Some(index.digest)),
-        };
-        let checking = match &self.state {
-            State::Checking(index) => Some(index.digest),
-            _ => None,
-        };
-        let matter = reads && checking.is_none();
-        let digests = self.read.slots.iter().enumerate().filter(|_| matter);
-        let slots = digests.filter_map(|(slot, digest)| Some((slot, (*digest)?))).collect();
-        let before = self.own.first().and_then(|own| own.before);
-        let tag = if reads { self.read.tag } else { None };
-        (state, left, slots, [tag, checking, made, before], (phase, from), self.failures)
-    }
-
-    /// What the tag held when it was read last.
-    pub(super) fn base(&self) -> Option<Digest> {
-        self.read.tag
-    }
-}
+#[path = "key.rs"]
+pub(in crate::image::index) mod key;

@@ -5,6 +5,8 @@
 //! The search goes through all schedules, and through one state once: states are equal if tags, writers and what is
 //! known of their past are.
 
+mod judge;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -62,6 +64,8 @@ pub(super) struct Scene {
 pub(super) struct Findings {
     /// Schedules, each of which would be another run.
     pub(super) schedules: f64,
+    /// Those of them that end badly.
+    pub(super) losing: f64,
     /// States that were gone through.
     pub(super) states: usize,
     /// Ends at which something was lost or stale, with an example.
@@ -146,6 +150,9 @@ struct State {
     unanswered: u8,
 }
 
+/// How many schedules there are, and how many of them end badly.
+type Count = (f64, f64);
+
 /// The search.
 pub(super) struct Model {
     scene: Scene,
@@ -153,7 +160,7 @@ pub(super) struct Model {
     names: Vec<String>,
     platforms: Vec<Platform>,
     content: RefCell<Content>,
-    seen: RefCell<HashMap<u64, f64>>,
+    seen: RefCell<HashMap<u64, Count>>,
     findings: RefCell<Findings>,
 }
 
@@ -201,9 +208,9 @@ impl Model {
         for job in &scene.jobs {
             state.writers.push(model.writer(*job, &state));
         }
-        let schedules = model.search(&state, 0);
+        let (schedules, losing) = model.search(&state, 0);
         let mut findings = model.findings.into_inner();
-        findings.schedules = schedules;
+        (findings.schedules, findings.losing) = (schedules, losing);
         findings.states = model.seen.into_inner().len();
         findings
     }
@@ -335,32 +342,28 @@ impl Model {
     }
 
     /// Goes through all schedules from here; how many there are.
-    fn search(&self, state: &State, depth: usize) -> f64 {
+    fn search(&self, state: &State, depth: usize) -> Count {
         let key = state.key();
-        if let Some(schedules) = self.seen.borrow().get(&key) {
-            assert!(!schedules.is_nan(), "writers that can go on for ever");
-            return *schedules;
+        if let Some(count) = self.seen.borrow().get(&key) {
+            assert!(!count.0.is_nan(), "writers that can go on for ever");
+            return *count;
         }
-        self.seen.borrow_mut().insert(key, f64::NAN);
-        let mut schedules = 0.0;
+        self.seen.borrow_mut().insert(key, (f64::NAN, 0.0));
         let choices = self.choices(state);
-        for next in &choices {
-            schedules += self.search(next, depth + 1);
-        }
-        if choices.is_empty() {
-            if let Some(later) = state.later() {
-                schedules = self.search(&self.after_waiting(later), depth + 1);
-            } else {
-                schedules = 1.0;
-                let mut findings = self.findings.borrow_mut();
-                findings.ends += 1;
-                findings.longest = findings.longest.max(depth);
-                drop(findings);
-                self.check_end(state);
-            }
-        }
-        self.seen.borrow_mut().insert(key, schedules);
-        schedules
+        let count = if !choices.is_empty() {
+            let counts = choices.iter().map(|next| self.search(next, depth + 1));
+            counts.fold((0.0, 0.0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+        } else if let Some(later) = state.later() {
+            self.search(&self.after_waiting(later), depth + 1)
+        } else {
+            let mut findings = self.findings.borrow_mut();
+            findings.ends += 1;
+            findings.longest = findings.longest.max(depth);
+            drop(findings);
+            (1.0, if self.check_end(state) { 0.0 } else { 1.0 })
+        };
+        self.seen.borrow_mut().insert(key, count);
+        count
     }
 
     /// Whether a writer may still put a slot.
@@ -498,162 +501,6 @@ impl Model {
             }
         }
         state
-    }
-
-    fn check_end(&self, state: &State) {
-        if state.uncovered {
-            self.findings.borrow_mut().uncovered += 1;
-        }
-        if !state.blind
-            && !state.uncovered
-            && let Err(what) = self.check(state)
-        {
-            self.found(state, what);
-        }
-        if state.writers.iter().any(|writer| writer.killed) {
-            // The next run succeeds, and mends what a writer left that could not read what it had overwritten.
-            let mut next = state.clone();
-            next.now += Duration::from_secs(1);
-            next.kills = 0;
-            next.unanswered = 0;
-            next.stale.push(false);
-            let job = Job::Merge("s390x next");
-            if self.slot_of(&platform("s390x next")).is_none() {
-                return;
-            }
-            next.writers.push(self.writer(job, &next));
-            let last = next.writers.len() - 1;
-            while next.writers[last].done.is_none() {
-                let mut choices = Vec::new();
-                let only = State { writers: vec![next.writers[last].clone()], stale: vec![false], ..next.clone() };
-                choices.append(&mut self.choices(&only));
-                let step = choices.swap_remove(0);
-                let writer = step.writers[0].clone();
-                let mut writers = next.writers.clone();
-                writers[last] = writer;
-                next = State { writers, stale: next.stale.clone(), ..step };
-            }
-            if !next.uncovered
-                && let Err(what) = self.check(&next)
-            {
-                self.found(&next, format!("after the next run: {what}"));
-            }
-        }
-    }
-
-    fn found(&self, state: &State, what: String) {
-        let mut findings = self.findings.borrow_mut();
-        if findings.bad.len() < 20 {
-            let fates: Vec<_> =
-                state.writers.iter().map(|writer| (writer.job, writer.killed, writer.done.is_some())).collect();
-            findings.bad.push(format!("{what}; {:?}; {fates:?}", self.children(state.tags[0])));
-        } else {
-            findings.bad.push(String::new());
-        }
-    }
-
-    /// Nothing lost, nothing stale, nothing mixed.
-    fn check(&self, state: &State) -> Result<(), String> {
-        let children = self.children(state.tags[0]);
-        for writer in &state.writers {
-            if let (Job::Naive(name), Some(_)) = (writer.job, writer.done)
-                && !children.values().any(|child| child == name)
-            {
-                return Err(format!("{name} was merged, and is not there"));
-            }
-        }
-        let name = |digest: &Digest| self.content.borrow().names[digest].clone();
-        let is_rewriter = |writer: &&Writer| matches!(writer.job, Job::Rebase | Job::Replace(_));
-        let rewriter = state.writers.iter().find(is_rewriter);
-        let replaced = rewriter.and_then(|writer| match writer.job {
-            Job::Replace(name) => Some(name),
-            Job::Rebase | Job::Merge(_) | Job::Naive(_) => None,
-        });
-        // Whether the children that a rewrite concerned are new or old: all are the one or all the other.
-        let mut rewritten = None;
-        let mut note = |new: bool, what: String| match rewritten {
-            Some(before) if before != new => Err(format!("{what}: some children are rewritten and some are not")),
-            _ => {
-                rewritten = Some(new);
-                Ok(())
-            }
-        };
-        let mut concerned: BTreeMap<String, String> =
-            self.scene.held.iter().map(|held| (platform(held).to_string(), (*held).to_owned())).collect();
-        for (slot, platform) in self.platforms.iter().enumerate().map(|(at, platform)| (at + 1, platform)) {
-            let says = state.tags[slot].map(|digest| {
-                let document = Document::Index((*self.index(digest)).clone());
-                Slot::read(&document, platform)
-            });
-            let of_slot: Vec<_> =
-                state.announced.iter().filter(|(at, _)| *at == slot).map(|(_, child)| *child).collect();
-            let Some(last) = of_slot.last() else { continue };
-            let finished = |digest: &Digest| {
-                state.writers.iter().any(|writer| match writer.job {
-                    Job::Merge(name) | Job::Naive(name) => writer.done.is_some() && child(name).blob.digest == *digest,
-                    Job::Rebase | Job::Replace(_) => false,
-                })
-            };
-            let key = platform.to_string();
-            let held = children.get(&key).cloned();
-            match says {
-                // Of this child, or of an earlier one: then the index held this one nevertheless.
-                Some(Slot::Withdrawn(digest)) if digest == *last || finished(last) => {
-                    // Or of one that was announced at the same time, and came after it as far as its writer can know.
-                    let at_once = of_slot.contains(&digest)
-                        && held.as_ref().is_some_and(|held| rebased(held) == rebased(&name(&digest)));
-                    concerned.insert(key, name(if at_once { &digest } else { last }));
-                }
-                Some(Slot::Announced(child, _)) if child.blob.digest == *last => {
-                    let announced = name(&child.blob.digest);
-                    // What has been announced by somebody who was killed may be there or not: then an earlier one is.
-                    let from = of_slot.iter().rposition(finished);
-                    match from {
-                        Some(from) => {
-                            let allowed: Vec<_> = of_slot[from..].iter().map(&name).collect();
-                            let all_finished = finished(last);
-                            let right = held.as_ref().is_some_and(|held| {
-                                if all_finished { *held == announced } else { allowed.contains(held) }
-                            });
-                            if !right {
-                                return Err(format!("{key}: {announced} was announced, and {held:?} is there"));
-                            }
-                            concerned.remove(&key);
-                        }
-                        None if held.as_ref() == Some(&announced) => {
-                            concerned.remove(&key);
-                        }
-                        None => {}
-                    }
-                }
-                // Overwritten by the withdrawal of another: its writer announces again, if it lives.
-                _ if !finished(last) => {
-                    concerned.remove(&key);
-                }
-                other => return Err(format!("{key}: {} was announced, and its slot says {other:?}", name(last))),
-            }
-        }
-        for (platform, old) in concerned {
-            let held = children.get(&platform);
-            let is_new = match (held, replaced) {
-                (Some(held), _) if *held == old => false,
-                (Some(held), None) if *held == rebased(&old) => true,
-                (None, Some(_)) => true,
-                (Some(held), Some(new)) if held == new => true,
-                _ => return Err(format!("{platform}: {old} was there, and {held:?} is")),
-            };
-            if let Some(writer) = rewriter
-                && writer.done.is_some()
-                && !is_new
-            {
-                return Err(format!("{platform}: {old} was rewritten, and is there nevertheless"));
-            }
-            if rewriter.is_none() && is_new {
-                return Err(format!("{platform}: {old} is gone"));
-            }
-            note(is_new, platform)?;
-        }
-        Ok(())
     }
 }
 
