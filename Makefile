@@ -6,34 +6,59 @@ SHELL := bash
 # Prerequisites one after the other, also with -j: what set-up installs the others need. Cargo uses all processors anyway.
 .NOTPARALLEL:
 
-TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# Architectures are named as images name them: this machine's, and those that executables are built for beside it.
+triple.amd64 := x86_64-unknown-linux-gnu
+triple.arm64 := aarch64-unknown-linux-gnu
+image.x86_64 := amd64
+image.aarch64 := arm64
+image.powerpc64le := ppc64le
+image.riscv64gc := riscv64
+MACHINE := $(firstword $(subst -, ,$(HOST)))
+HERE := $(or $(image.$(MACHINE)),$(MACHINE))
+OTHERS := $(filter-out $(HERE),amd64 arm64)
+
 # Executables run in images without a libc: everything is linked in. A target that is named keeps the flag from build
 # scripts. What the compiler remembers of paths is the same on every machine.
 FLAGS := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
-flags = CARGO_TARGET_$(shell echo '$(1)' | tr 'a-z-' 'A-Z_')_RUSTFLAGS='$(FLAGS)'
-# Most of what the launcher adds to an app's start is its libc's own start, and musl's is much shorter.
-MUSL := $(subst -gnu,-musl,$(TARGET))
+variable = CARGO_TARGET_$(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 # One package an executable, named as it is; only `lifecycle` has the name of a library.
-EXECUTABLES := $(patsubst cmd/%/src/main.rs,%,$(wildcard cmd/*/src/main.rs))
-PACKAGES := $(patsubst lifecycle,lifecycle-dispatch,$(filter-out launcher,$(EXECUTABLES)))
-RELEASE := $(call flags,$(TARGET)) $(call flags,$(MUSL)) cargo build --locked --release
+EXECUTABLES := $(filter-out launcher,$(patsubst cmd/%/src/main.rs,%,$(wildcard cmd/*/src/main.rs)))
+RELEASE = $(call variable,$(1))_RUSTFLAGS='$(FLAGS)' cargo build --locked --release --target $(1) \
+    $(addprefix --package ,$(patsubst lifecycle,lifecycle-dispatch,$(EXECUTABLES)))
+# Puts the executables of a target, an architecture's, into a directory: its launcher, and those of the other architectures.
+collect = rm -rf $(3) && mkdir -p $(3) && \
+    install -m 755 $(addprefix target/$(1)/release/,$(EXECUTABLES)) out/launchers/launcher-linux-* $(3) && \
+    mv $(3)/launcher-linux-$(2) $(3)/launcher
 
-.PHONY: build lint test demo bench dist compare set-up rust
+.PHONY: build others lint test demo bench dist compare set-up rust launchers $(addprefix other-,$(OTHERS))
 
-build: rust
-	$(RELEASE) --target $(TARGET) $(addprefix --package ,$(PACKAGES))
-	# Apart from the others, so that none of their features gets into app images.
-	launcher=$(MUSL); \
-	rustup target list --installed 2> /dev/null | grep --quiet --line-regexp $(MUSL) || rustup target add $(MUSL) || \
-	{ launcher=$(TARGET); echo 'The launcher is built for $(TARGET): without $(MUSL) it starts more slowly.'; }; \
-	$(RELEASE) --target $$launcher --package launcher; \
-	rm -rf out/lifecycle; \
-	mkdir -p out/lifecycle; \
-	install -m 755 $(addprefix target/$(TARGET)/release/,$(filter-out launcher,$(EXECUTABLES))) \
-	    target/$$launcher/release/launcher out/lifecycle
+# This machine's executables, in out/lifecycle.
+build: rust launchers
+	$(call RELEASE,$(HOST))
+	$(call collect,$(HOST),$(HERE),out/lifecycle)
 
-dist: build
-	cargo run --locked --quiet --package dist -- out/lifecycle out
+# Every architecture's, or with LAUNCHERS='amd64 arm64' those only.
+launchers: rust
+	acceptance/dist/launchers.sh out/launchers $(LAUNCHERS)
+
+# Other architectures' executables, in out/lifecycle-<architecture>.
+others: $(addprefix other-,$(OTHERS))
+
+$(addprefix other-,$(OTHERS)): other-%: rust launchers
+	rm -rf out/lifecycle-$*
+	@target=$(triple.$*); cc=$${target/-unknown/}-gcc; \
+	leave_out() { echo "The executables for $* are not built: $$*" >&2; exit 0; }; \
+	command -v $$cc > /dev/null || leave_out "$$cc is missing (\`make set-up\` installs it)"; \
+	rustup target add $$target || leave_out "rustup has no $$target"; \
+	export $(call variable,$(triple.$*))_LINKER=$$cc; \
+	( set -x; $(call RELEASE,$(triple.$*)) ); \
+	$(call collect,$(triple.$*),$*,out/lifecycle-$*)
+
+dist: build others
+	rm -f out/lifecycle-v*.tgz
+	for directory in out/lifecycle $(addprefix out/lifecycle-,$(OTHERS)); do \
+	[[ ! -d $$directory ]] || cargo run --locked --quiet --package dist -- $$directory out; done
 
 lint: rust
 	cargo fmt --all --check
@@ -42,8 +67,8 @@ lint: rust
 test: set-up lint dist
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --workspace --no-fail-fast
 
-demo: set-up dist
-	acceptance/demo.sh
+demo: set-up build
+	LIFECYCLE_TARBALL=$$(cargo run --locked --quiet --package dist -- out/lifecycle out) acceptance/demo.sh
 
 # BENCH='few --pairs=5' are its arguments, BENCH=--help tells them; LIFECYCLE_REFERENCE_DIR says with whom to compare.
 bench: set-up build

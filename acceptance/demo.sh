@@ -10,6 +10,11 @@ umask 022
 cd "$(dirname "$0")/.."
 
 top=$PWD
+case $(uname -m) in
+    x86_64) architecture=amd64 ;;
+    aarch64) architecture=arm64 ;;
+    *) architecture=$(uname -m) ;;
+esac
 demo=$top/out/demo
 # Where the app listens: the first of these ports that nobody has.
 port=8080
@@ -22,8 +27,8 @@ run() { show "$@"; "$@"; }
 
 fail() { echo "demo: $*" >&2; exit 1; }
 [[ $(id -u) == 0 ]] || fail "run it as root"
-tarball=$(ls -t "$top"/out/lifecycle-v*.tgz 2> /dev/null | head -n 1) || true
-[[ -f $tarball ]] || fail "there is no tarball in out; \`make demo\` makes it"
+tarball=$(realpath "${LIFECYCLE_TARBALL:-}") && [[ -f $tarball ]] || \
+    fail "LIFECYCLE_TARBALL has to be this machine's tarball; \`make demo\` makes it"
 
 registry_process=
 container=lifecycle-demo-$$
@@ -69,7 +74,7 @@ images=$demo/images
 run umoci init --layout "$images"
 run umoci new --image "$images:run"
 run umoci insert --image "$images:run" "$demo/run-root" /
-run umoci config --image "$images:run" --os=linux --architecture=amd64 --config.user=1000:1000 \
+run umoci config --image "$images:run" --os=linux --architecture="$architecture" --config.user=1000:1000 \
     --config.env=PATH=/usr/bin:/bin --config.label=io.buildpacks.base.distro.name=demo \
     --config.label=io.buildpacks.base.distro.version=1
 

@@ -6,22 +6,24 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::architecture::Architecture;
 use crate::registry::Registry;
 use crate::tool::Tool;
 
 /// Programs of the run image, beside `busybox` and `bash`.
-const APPLETS: [&str; 16] = [
-    "cat", "cp", "env", "head", "httpd", "id", "ls", "mkdir", "printf", "rm", "sed", "sh", "sleep", "sort", "touch",
-    "wget",
+const APPLETS: [&str; 22] = [
+    "basename", "cat", "chmod", "cp", "cut", "env", "grep", "head", "httpd", "id", "ls", "mkdir", "mv", "printf", "rm",
+    "sed", "sh", "sleep", "sort", "touch", "uname", "wget",
 ];
 
-/// Fills a directory with what a run image has: shells and small programs that need no libc.
-pub fn root_filesystem(root: &Path) {
-    for name in ["bin", "etc", "tmp", "usr/bin"] {
+/// Fills a directory with what an image has: an architecture's shells and small programs that need no libc.
+pub fn root_filesystem(root: &Path, architecture: Architecture) {
+    for name in ["bin", "dev", "etc", "proc", "tmp", "usr/bin"] {
         fs::create_dir_all(root.join(name)).expect("created");
     }
-    for (from, to) in [("/bin/busybox", "bin/busybox"), ("/bin/bash-static", "bin/bash")] {
-        fs::copy(from, root.join(to)).unwrap_or_else(|error| panic!("{from}: {error}; `make set-up` installs it"));
+    for (from, to) in architecture.shells() {
+        // By another process: a file that a child of this one has open for writing cannot be executed.
+        Tool::new("cp").args([&from, &root.join(to)]).run();
     }
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet)).expect("linked");
@@ -35,9 +37,14 @@ pub fn root_filesystem(root: &Path) {
 
 /// Makes a run image in an OCI layout, `<layout>:<tag>`, with umoci.
 pub fn make_run_image(layout: &Path, tag: &str) {
+    make_run_image_of(layout, tag, Architecture::HERE);
+}
+
+/// The same, of an architecture.
+pub fn make_run_image_of(layout: &Path, tag: &str, architecture: Architecture) {
     let work = tempfile::tempdir().expect("a directory");
-    root_filesystem(work.path());
-    make_image(layout, tag, work.path(), "amd64");
+    root_filesystem(work.path(), architecture);
+    make_image(layout, tag, work.path(), architecture.name());
 }
 
 /// Makes a run image of a directory's files for an architecture.
@@ -75,9 +82,14 @@ pub enum Format {
 
 /// Puts a run image into a registry; its reference.
 pub fn push_run_image(registry: &Registry, name: &str, format: Format) -> String {
+    push_run_image_of(registry, name, format, Architecture::HERE)
+}
+
+/// Puts a run image of an architecture into a registry; its reference.
+pub fn push_run_image_of(registry: &Registry, name: &str, format: Format, architecture: Architecture) -> String {
     let work = tempfile::tempdir().expect("a directory");
     let layout = work.path().join("layout");
-    make_run_image(&layout, "run");
+    make_run_image_of(&layout, "run", architecture);
     push(registry, name, format, &layout)
 }
 

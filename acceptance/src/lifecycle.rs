@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tempfile::TempDir;
 
+use crate::architecture::Architecture;
+use crate::root::enter;
 use crate::{Tool, USER, umask};
 
 /// A directory of executables: `LIFECYCLE_DIR`, or where `make build` leaves them.
@@ -30,6 +32,20 @@ impl Lifecycle {
     pub fn under_test() -> Self {
         let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/lifecycle");
         Self::at(&std::env::var_os("LIFECYCLE_DIR").map_or_else(built, PathBuf::from))
+    }
+
+    /// The one under test, for the other architecture: its directory is that of [`Lifecycle::under_test`] with `-<architecture>`
+    /// behind its name.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there.
+    pub fn of_other_architecture() -> Self {
+        let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/lifecycle");
+        let here = std::env::var_os("LIFECYCLE_DIR").map_or_else(built, PathBuf::from);
+        let mut name = here.file_name().expect("a directory's name").to_owned();
+        name.push(format!("-{}", Architecture::OTHER.name()));
+        Self::at(&here.with_file_name(name))
     }
 
     /// The one in a directory.
@@ -59,11 +75,8 @@ impl Lifecycle {
     /// An executable, to be run as the build image's user with nothing in its environment but `PATH` and the newest Platform
     /// API.
     pub fn phase(&self, executable: &str) -> Phase {
-        let mut command = Command::new(self.directory.join(executable));
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("CNB_PLATFORM_API", "0.15").stdin(Stdio::null());
-        let lifecycle = self.clone();
-        Phase { lifecycle, command, flags: Vec::new(), arguments: Vec::new(), user: Some(USER) }
+        let phase = Phase::new(&self.directory.join(executable), User::Number(USER));
+        Phase { lifecycle: Some(self.clone()), ..phase }
     }
 }
 
@@ -86,14 +99,36 @@ fn copy_of(directory: &Path) -> Arc<TempDir> {
 /// A phase to be run.
 #[derive(Debug)]
 pub struct Phase {
-    lifecycle: Lifecycle,
+    /// Keeps the executables where they are.
+    lifecycle: Option<Lifecycle>,
     command: Command,
     flags: Vec<OsString>,
     arguments: Vec<OsString>,
-    user: Option<u32>,
+    user: User,
+}
+
+/// As whom, and where, a phase is run.
+#[derive(Debug)]
+enum User {
+    Root,
+    Number(u32),
+    /// In a root directory.
+    Inside(PathBuf, u32),
 }
 
 impl Phase {
+    fn new(executable: &Path, user: User) -> Self {
+        let mut command = Command::new(executable);
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("CNB_PLATFORM_API", "0.15").stdin(Stdio::null());
+        Self { lifecycle: None, command, flags: Vec::new(), arguments: Vec::new(), user }
+    }
+
+    /// An executable of a root directory, to be run there as this user.
+    pub(crate) fn inside(root: &Path, user: u32, executable: &Path) -> Self {
+        Self::new(executable, User::Inside(root.to_owned(), user))
+    }
+
     /// Sets a variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -146,7 +181,10 @@ impl Phase {
     /// Runs it as root, as platforms do that mount a daemon's socket or credentials of root's.
     #[must_use]
     pub fn as_root(mut self) -> Self {
-        self.user = None;
+        self.user = match self.user {
+            User::Root | User::Number(_) => User::Root,
+            User::Inside(root, _) => User::Inside(root, 0),
+        };
         self
     }
 
@@ -155,10 +193,14 @@ impl Phase {
         self.and_lifecycle().0
     }
 
-    fn and_lifecycle(mut self) -> (Command, Lifecycle) {
+    fn and_lifecycle(mut self) -> (Command, Option<Lifecycle>) {
         self.command.args(self.flags).args(self.arguments);
-        if let Some(user) = self.user {
-            self.command.uid(user).gid(user);
+        match self.user {
+            User::Root => {}
+            User::Number(user) => {
+                self.command.uid(user).gid(user);
+            }
+            User::Inside(root, user) => enter(&mut self.command, &root, &[], user),
         }
         (self.command, self.lifecycle)
     }

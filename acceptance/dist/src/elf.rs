@@ -4,68 +4,101 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// A machine that executables are for, named as platforms name it in the tarball's file name.
+/// A machine that executables are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Architecture {
-    X86_64,
+    I386,
+    Amd64,
+    Arm,
     Arm64,
     Ppc64le,
+    Riscv64,
     S390x,
 }
 
 impl Architecture {
-    /// Its name in a target triple.
-    pub(crate) fn triple(self) -> &'static str {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::I386, Self::Amd64, Self::Arm, Self::Arm64, Self::Ppc64le, Self::Riscv64, Self::S390x];
+
+    /// Its name in images.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::X86_64 => "x86_64",
-            Self::Arm64 => "aarch64",
-            Self::Ppc64le => "powerpc64le",
+            Self::I386 => "386",
+            Self::Amd64 => "amd64",
+            Self::Arm => "arm",
+            Self::Arm64 => "arm64",
+            Self::Ppc64le => "ppc64le",
+            Self::Riscv64 => "riscv64",
             Self::S390x => "s390x",
+        }
+    }
+
+    /// Its name in the tarball's file name, where platforms call one of them otherwise.
+    pub(crate) fn in_file_names(self) -> &'static str {
+        if self == Self::Amd64 { "x86-64" } else { self.name() }
+    }
+
+    /// The target that cargo is to resolve crates for.
+    pub(crate) fn target(self) -> &'static str {
+        match self {
+            Self::I386 => "i686-unknown-linux-musl",
+            Self::Amd64 => "x86_64-unknown-linux-musl",
+            Self::Arm => "armv5te-unknown-linux-musleabi",
+            Self::Arm64 => "aarch64-unknown-linux-musl",
+            Self::Ppc64le => "powerpc64le-unknown-linux-musl",
+            Self::Riscv64 => "riscv64gc-unknown-linux-musl",
+            Self::S390x => "s390x-unknown-linux-musl",
         }
     }
 }
 
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::X86_64 => "x86-64",
-            Self::Arm64 => "arm64",
-            Self::Ppc64le => "ppc64le",
-            Self::S390x => "s390x",
-        })
+        f.write_str(self.name())
     }
 }
 
 /// Why a file cannot be shipped.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum ElfError {
-    #[error("not a 64-bit ELF executable")]
+    #[error("not an ELF executable")]
     NotElf,
     #[error("machine {0} is not one that is shipped")]
-    Machine(u16),
+    Machine(u64),
     #[error("it needs a dynamic loader: link it statically")]
     Dynamic,
 }
 
-const INTERPRETER: u32 = 3;
+const INTERPRETER: u64 = 3;
 
 /// Reads the headers of an executable.
 pub(crate) fn check(file: &[u8]) -> Result<Architecture, ElfError> {
-    let header =
-        file.first_chunk::<64>().filter(|header| header.starts_with(b"\x7fELF\x02")).ok_or(ElfError::NotElf)?;
-    let reader = Reader { file, big: header[5] == 2 };
-    let machine = reader.number(18, 2)?;
-    let architecture = match machine {
-        62 => Architecture::X86_64,
-        183 => Architecture::Arm64,
-        21 if !reader.big => Architecture::Ppc64le,
-        22 => Architecture::S390x,
-        _ => return Err(ElfError::Machine(u16::try_from(machine).unwrap_or_default())),
+    let ident = file.first_chunk::<6>().filter(|ident| ident.starts_with(b"\x7fELF")).ok_or(ElfError::NotElf)?;
+    let reader = Reader { file, big: ident[5] == 2 };
+    let wide = ident[4] == 2;
+    // An executable, or one that may be loaded anywhere.
+    if ![2, 3].contains(&reader.number(16, 2)?) {
+        return Err(ElfError::NotElf);
+    }
+    let architecture = match (reader.number(18, 2)?, wide, reader.big) {
+        (3, false, false) => Architecture::I386,
+        (62, true, false) => Architecture::Amd64,
+        (40, false, false) => Architecture::Arm,
+        (183, true, false) => Architecture::Arm64,
+        (21, true, false) => Architecture::Ppc64le,
+        (243, true, false) => Architecture::Riscv64,
+        (22, true, true) => Architecture::S390x,
+        (machine, _, _) => return Err(ElfError::Machine(machine)),
     };
-    let (start, size, count) = (reader.number(32, 8)?, reader.number(54, 2)?, reader.number(56, 2)?);
+    let (start, size, count) = if wide {
+        (reader.number(32, 8)?, reader.number(54, 2)?, reader.number(56, 2)?)
+    } else {
+        (reader.number(28, 4)?, reader.number(42, 2)?, reader.number(44, 2)?)
+    };
     for index in 0..count {
         let at = start.checked_add(index * size).ok_or(ElfError::NotElf)?;
-        if reader.number(at, 4)? == u64::from(INTERPRETER) {
+        if reader.number(at, 4)? == INTERPRETER {
             return Err(ElfError::Dynamic);
         }
     }
@@ -90,29 +123,54 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn file(machine: u16, segments: &[u32]) -> Vec<u8> {
-        let mut file = vec![0; 64];
-        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        file[18..20].copy_from_slice(&machine.to_le_bytes());
-        file[32..40].copy_from_slice(&64u64.to_le_bytes());
-        file[54..56].copy_from_slice(&56u16.to_le_bytes());
-        file[56..58].copy_from_slice(&u16::try_from(segments.len()).expect("few").to_le_bytes());
-        for segment in segments {
-            file.extend(segment.to_le_bytes());
-            file.extend([0; 52]);
+    /// A header and the types of its segments.
+    fn file(wide: bool, big: bool, machine: u16, segments: &[u64]) -> Vec<u8> {
+        let mut file = vec![0; if wide { 64 } else { 52 }];
+        let mut put = |at: usize, length: usize, number: u64| {
+            file.resize(file.len().max(at + length), 0);
+            for index in 0..length {
+                let place = if big { length - 1 - index } else { index };
+                file[at + place] = (number >> (8 * index)) as u8;
+            }
+        };
+        let (start, size, at) = if wide { (64, 56, [32, 54, 56]) } else { (52, 32, [28, 42, 44]) };
+        put(16, 2, 2);
+        put(18, 2, machine.into());
+        put(at[0], if wide { 8 } else { 4 }, start);
+        put(at[1], 2, size);
+        put(at[2], 2, segments.len() as u64);
+        for (index, segment) in (0..).zip(segments) {
+            put((start + size * index) as usize, 4, *segment);
+            put((start + size * index + size - 4) as usize, 4, 0);
         }
+        file[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', if wide { 2 } else { 1 }, if big { 2 } else { 1 }]);
         file
     }
 
     #[test]
     fn static_ones_are_taken_and_their_machine_known() {
-        assert_eq!(check(&file(62, &[1, 2])), Ok(Architecture::X86_64));
-        assert_eq!(check(&file(183, &[1])), Ok(Architecture::Arm64));
-        assert_eq!(check(&file(62, &[1, INTERPRETER])), Err(ElfError::Dynamic));
-        assert_eq!(check(&file(3, &[])), Err(ElfError::Machine(3)));
-        let mut cut = file(62, &[1, 1]);
+        for (wide, big, machine, expected) in [
+            (false, false, 3, Architecture::I386),
+            (true, false, 62, Architecture::Amd64),
+            (false, false, 40, Architecture::Arm),
+            (true, false, 183, Architecture::Arm64),
+            (true, false, 21, Architecture::Ppc64le),
+            (true, false, 243, Architecture::Riscv64),
+            (true, true, 22, Architecture::S390x),
+        ] {
+            assert_eq!(check(&file(wide, big, machine, &[1, 2])), Ok(expected));
+            let dynamic = file(wide, big, machine, &[1, INTERPRETER]);
+            assert_eq!(check(&dynamic), Err(ElfError::Dynamic), "{expected}");
+        }
+        // The same machines' other halves: x32, 32-bit RISC-V, big-endian ppc64.
+        for (wide, big, machine) in [(false, false, 62), (false, false, 243), (true, true, 21), (true, false, 8)] {
+            assert_eq!(check(&file(wide, big, machine, &[])), Err(ElfError::Machine(machine.into())));
+        }
+        let mut cut = file(true, false, 62, &[1, 1]);
         cut.truncate(120);
-        for text in [&b""[..], b"#!/bin/sh\n", &cut] {
+        let mut object = file(true, false, 62, &[]);
+        object[16] = 1;
+        for text in [&b""[..], b"#!/bin/sh\n", &cut, &object] {
             assert_eq!(check(text), Err(ElfError::NotElf));
         }
     }

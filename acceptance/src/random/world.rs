@@ -362,7 +362,7 @@ fn push_run_image(registry: &Registry) -> String {
     };
     let (layer, layer_size) = put(&[0; 1024]);
     let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "author": "somebody",
+        "architecture": crate::Architecture::HERE.name(), "os": "linux", "author": "somebody",
         "config": {
             "Env": ["PATH=/usr/bin:/bin", "BASE=1"], "User": "1000:1000", "StopSignal": "SIGQUIT",
             "Labels": {
