@@ -67,7 +67,7 @@ lint: rust
 test: set-up lint dist
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --workspace --no-fail-fast
 
-demo: set-up build
+demo: set-up dist
 	LIFECYCLE_TARBALL=$$(cargo run --locked --quiet --package dist -- out/lifecycle out) acceptance/demo.sh
 
 # BENCH='few --pairs=5' are its arguments, BENCH=--help tells them; LIFECYCLE_REFERENCE_DIR says with whom to compare.

@@ -51,13 +51,13 @@ copy() {
     chmod -R u=rwX,go=rX "$2"
 }
 
-# A root file system with a shell and small programs, none of which needs a libc.
+# A root file system with a shell and small programs, none of which needs a libc: this machine's, or those that are named.
 base_system() {
     mkdir -p "$1"/{bin,dev,etc,proc,tmp,usr/bin,home/cnb}
     chmod 1777 "$1/tmp"
-    cp /bin/busybox "$1/bin/busybox"
-    cp /bin/bash-static "$1/bin/bash"
-    for applet in basename cat chmod cp cut env grep head httpd ls mkdir mv printf rm sed sh sleep tr wget; do
+    cp "${2-/bin/busybox}" "$1/bin/busybox"
+    cp "${3-/bin/bash-static}" "$1/bin/bash"
+    for applet in basename cat chmod cp cut dirname env grep head httpd ls mkdir mv printf rm sed sh sleep tr uname wget; do
         ln -s busybox "$1/bin/$applet"
     done
     ln -s ../../bin/env "$1/usr/bin/env"
@@ -146,6 +146,38 @@ new_build() {
     chown -R 1000:1000 "$builder"/{layers,workspace}
 }
 
+# How an unpacked image is run: on the host's network, so that it can be asked; without what some machines do not let a
+# container have.
+prepare_bundle() {
+    jq --arg port "PORT=$port" '
+        .process.terminal = false
+        | .process.env += [$port]
+        | .linux.namespaces |= map(select(.type != "network"))
+        | .linux.resources = {}
+        | .mounts |= map(select(.type != "cgroup" and .type != "sysfs"))' \
+        "$demo/bundle/config.json" > "$demo/config.json"
+    mv "$demo/config.json" "$demo/bundle/config.json"
+}
+page() { busybox wget -q -O - "http://127.0.0.1:$port/${1-}"; }
+start() {
+    runc --root "$demo/runc" "$@" run --bundle "$demo/bundle" --detach "$container" < /dev/null > "$demo/app.log" 2>&1
+}
+# Starts the app and shows its page, and another one if it is named.
+ask_app() {
+    show runc run --bundle "$demo/bundle" --detach "$container"
+    start || start --rootless true || fail "runc: $(cat "$demo/app.log")"
+    for _ in $(seq 100); do
+        page > /dev/null 2>&1 && break
+        sleep 0.1
+    done
+    show wget -O - "http://127.0.0.1:$port/"
+    page "" || fail "the app does not answer: $(cat "$demo/app.log")"
+    [[ -n $1 ]] || return 0
+    show wget -O - "http://127.0.0.1:$port/$1"
+    page "$1"
+}
+stop_app() { runc --root "$demo/runc" delete --force "$container"; }
+
 heading "The app image, in an OCI layout"
 say "The specification calls layouts experimental, so they have to be allowed."
 mkdir -p "$builder/layouts/example.com/run"
@@ -169,32 +201,10 @@ run skopeo inspect --tls-verify=false --format '{{.Digest}} {{len .Layers}} laye
 heading "The app, started"
 run skopeo copy --quiet --src-tls-verify=false "docker://$registry/app" "oci:$images:app"
 run umoci unpack --image "$images:app" "$demo/bundle"
-# On the host's network, so that it can be asked; without what some machines do not let a container have.
-jq --arg port "PORT=$port" '
-    .process.terminal = false
-    | .process.env += [$port]
-    | .linux.namespaces |= map(select(.type != "network"))
-    | .linux.resources = {}
-    | .mounts |= map(select(.type != "cgroup" and .type != "sysfs"))' \
-    "$demo/bundle/config.json" > "$demo/config.json"
-mv "$demo/config.json" "$demo/bundle/config.json"
+prepare_bundle
 say "The entry point is $(jq -c '.process.args' "$demo/bundle/config.json")."
-
-page() { busybox wget -q -O - "http://127.0.0.1:$port/${1-}"; }
-start() {
-    runc --root "$demo/runc" "$@" run --bundle "$demo/bundle" --detach "$container" < /dev/null > "$demo/app.log" 2>&1
-}
-show runc run --bundle "$demo/bundle" --detach "$container"
-start || start --rootless true || fail "runc: $(cat "$demo/app.log")"
-for _ in $(seq 50); do
-    page > /dev/null 2>&1 && break
-    sleep 0.1
-done
-show wget -O - "http://127.0.0.1:$port/"
-page "" || fail "the app does not answer: $(cat "$demo/app.log")"
-show wget -O - "http://127.0.0.1:$port/cgi-bin/environment"
-page cgi-bin/environment
-runc --root "$demo/runc" delete --force "$container"
+ask_app cgi-bin/environment
+stop_app
 
 heading "Built again"
 before=$(skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker://$registry/app")
@@ -207,3 +217,6 @@ grep -E '^Reusing|is there from the build before' "$demo/again.log"
 say "The image before: $before"
 say "The image now:    $after"
 [[ $before == "$after" ]] || fail "the same inputs gave another image"
+
+# shellcheck source=acceptance/demo-architectures.sh
+source "$top/acceptance/demo-architectures.sh"

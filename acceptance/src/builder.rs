@@ -105,6 +105,18 @@ impl Builder {
         self.run("/other/lifecycle", executable)
     }
 
+    /// A phase of executables in another directory of the root.
+    pub fn phase_in(&self, directory: &str, executable: &str) -> Phase {
+        self.run(directory, executable)
+    }
+
+    /// Makes a directory empty, and the build user's.
+    pub fn clear(&self, name: &str) {
+        fs::remove_dir_all(self.path(name)).expect("removed");
+        fs::create_dir(self.path(name)).expect("created");
+        self.give_to_user(name);
+    }
+
     fn run(&self, directory: &str, executable: &str) -> Phase {
         let phase = Phase::inside(self.root.path(), USER, &Path::new(directory).join(executable));
         let phase = phase.env("PATH", "/usr/bin:/bin").env("HOME", "/home/cnb").env("CNB_CACHE_DIR", "/cache");

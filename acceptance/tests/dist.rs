@@ -40,9 +40,18 @@ fn the_same_executables_give_the_same_tarball_in_the_shape_that_platforms_take()
     let descriptor: toml::Table =
         fs::read_to_string(unpacked.join("lifecycle.toml")).expect("at the root").parse().expect("TOML");
     assert_eq!(descriptor["lifecycle"]["version"].as_str(), Some(version));
-    for executable in
-        ["analyzer", "builder", "creator", "detector", "exporter", "launcher", "rebaser", "restorer", "lifecycle"]
-    {
+    for executable in [
+        "analyzer",
+        "builder",
+        "creator",
+        "detector",
+        "exporter",
+        "indexer",
+        "launcher",
+        "rebaser",
+        "restorer",
+        "lifecycle",
+    ] {
         let path = unpacked.join("lifecycle").join(executable);
         let said = Tool::new("file").args(["--brief"]).args([&path]).run();
         assert!(said.contains("static") && !said.contains("interpreter"), "{executable}: {said}");

@@ -23,8 +23,18 @@ use crate::tarball::Entry;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is built, in the order of their names. Platforms refuse a tarball that lacks one of the phases.
-const EXECUTABLES: [&str; 9] =
-    ["analyzer", "builder", "creator", "detector", "exporter", "launcher", "lifecycle", "rebaser", "restorer"];
+const EXECUTABLES: [&str; 10] = [
+    "analyzer",
+    "builder",
+    "creator",
+    "detector",
+    "exporter",
+    "indexer",
+    "launcher",
+    "lifecycle",
+    "rebaser",
+    "restorer",
+];
 
 /// Why there is no tarball.
 #[derive(Debug, Error)]

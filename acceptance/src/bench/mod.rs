@@ -8,6 +8,7 @@ mod build;
 pub mod input;
 pub mod measure;
 mod table;
+pub mod ways;
 
 pub use build::{Build, BuildRoot, write_layers, write_real_layers};
 pub use table::{Comparison, Table};

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use acceptance::Lifecycle;
 use acceptance::bench::input::{self, Kind, Layer, make_directory};
 use acceptance::bench::measure::{self, MEASURE};
-use acceptance::bench::{Build, BuildRoot, Comparison, Table, write_layers, write_real_layers};
+use acceptance::bench::{Build, BuildRoot, Comparison, Table, ways, write_layers, write_real_layers};
+use acceptance::{Lifecycle, emulation};
 
 const HELP: &str = "\
 Measures the lifecycle in LIFECYCLE_DIR (out/lifecycle) on real files of this machine; with LIFECYCLE_REFERENCE_DIR set,
@@ -20,6 +20,8 @@ what (all of it by default):
                the same again with nothing changed, restore from the cache directory
   many         the same with files under 1 MiB
   memory       ours alone: a layer of 4 GiB, 300,000 files in one directory, 300,000 files in 3,000
+  ways         the same app for the other architecture, built natively, across, emulated, and hybrid; with
+               LIFECYCLE_REFERENCE_OTHER_DIR (executables for the other architecture) that one's emulated build beside it
   launcher     what the launcher takes longer to start /bin/true than that takes itself
 
 options:
@@ -33,6 +35,9 @@ options:
 wall and CPU are medians, seconds; CPU is user and system of the phase itself (the registry has the same cores); peak RSS is
 the largest of all runs. \"wall ratio\" is reference / ours, of the medians, and of each pair.
 ";
+
+/// Bytes of the app that is built in every way, at most: emulation is slow.
+const WAYS: u64 = 150 << 20;
 
 /// What is asked for.
 struct Options {
@@ -52,7 +57,7 @@ impl Options {
             let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
             let number = || value.parse::<usize>().map_err(|_| format!("{argument}: not a number"));
             match name {
-                "few" | "many" | "memory" | "launcher" => options.what.push(argument),
+                "few" | "many" | "memory" | "ways" | "launcher" => options.what.push(argument),
                 "--size" => options.size = (number()? as u64) << 20,
                 "--pairs" => options.pairs = number()?.max(1),
                 "--restores" => options.restores = number()?.max(1),
@@ -133,6 +138,16 @@ impl Bench {
         }
         if self.options.wants("memory") {
             self.memory(&root);
+        }
+        if self.options.wants("ways") {
+            match emulation::available() {
+                Ok(()) => {
+                    let bytes = self.options.size.min(WAYS);
+                    let text = ways::run(&self.directory, bytes, self.options.pairs, ways::reference().as_deref());
+                    self.notes.push(text);
+                }
+                Err(reason) => self.notes.push(format!("ways: {reason}")),
+            }
         }
         if self.options.wants("launcher") {
             self.launcher();
