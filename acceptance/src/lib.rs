@@ -12,7 +12,10 @@ pub mod bench;
 mod build;
 mod builder;
 pub mod emulation;
+pub mod exports;
 pub mod image;
+pub mod interceptor;
+pub mod killer;
 mod lifecycle;
 mod project;
 pub mod random;
@@ -33,3 +36,16 @@ pub use tool::{Tool, samples};
 /// The user and the group that phases run as, unless a test says otherwise: Debian's `www-data`, because the creator wants a
 /// user that `/etc/passwd` names.
 pub const USER: u32 = 33;
+
+/// A number of tests that a variable asks for: `ACCEPTANCE_MOMENTS`, how many moments at which something is killed,
+/// `ACCEPTANCE_RACES`, how many races.
+///
+/// # Panics
+///
+/// If it is set to something else than a number.
+pub fn how_many(variable: &str, usually: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text:?}: not a number")),
+        Err(_) => usually,
+    }
+}

@@ -78,6 +78,11 @@ impl Project {
         &self.lifecycle
     }
 
+    /// The target architecture of its builds.
+    pub fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
     /// Makes everything the build user's.
     pub fn give_to_user(&self) {
         give(self.directory.path());

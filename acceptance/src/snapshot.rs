@@ -49,3 +49,12 @@ pub fn changes(before: &BTreeMap<String, String>, after: &BTreeMap<String, Strin
     let differs = paths.into_iter().filter(|path| before.get(*path) != after.get(*path));
     differs.map(|path| format!("{path}: {:?} became {:?}", before.get(path), after.get(path))).collect()
 }
+
+/// The names in a directory, in order.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("one").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

@@ -4,18 +4,13 @@
 //! When a phase begins to write is seen from outside; how long it writes is measured on runs that nobody kills. The
 //! moments are spread evenly over that time.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use acceptance::snapshot::{changes, hex, snapshot};
-use acceptance::{Build, Phase, Project, Tool, image};
+use acceptance::killer::Killer;
+use acceptance::snapshot::{changes, hex, names, snapshot};
+use acceptance::{Build, Project, Tool, image};
 
 const MOMENTS: u32 = 50;
 const LAYERS: [&str; 3] = ["a", "b", "c"];
@@ -93,92 +88,6 @@ fn cached(cache: &Path) -> u32 {
     u32::try_from(numbers[0]).expect("a small one")
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.expect("one").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
-/// One test at a time, so that the moments are what they should be.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// Kills a phase again and again, ever later.
-struct Killer {
-    /// How many moments there are.
-    moments: u32,
-    /// How long the last runs wrote that were not killed.
-    took: VecDeque<Duration>,
-    /// How much earlier than planned, since others had ended by then.
-    earlier: u32,
-    tries: u32,
-    killed: u32,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Killer {
-    fn new(moments: u32) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { moments, took: VecDeque::new(), earlier: 0, tries: 0, killed: 0, _alone: alone }
-    }
-
-    fn start(phase: Phase) -> Child {
-        phase.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started")
-    }
-
-    /// Waits until it writes, or has ended.
-    fn wait_until(child: &mut Child, writes: &impl Fn() -> bool) {
-        while !writes() && child.try_wait().expect("a child").is_none() {
-            sleep(Duration::from_micros(100));
-        }
-    }
-
-    /// Lets a phase run to its end, which has to be a good one.
-    #[track_caller]
-    fn spare(&mut self, phase: Phase, writes: impl Fn() -> bool) {
-        let mut child = Self::start(phase);
-        Self::wait_until(&mut child, &writes);
-        let begun = Instant::now();
-        let output = child.wait_with_output().expect("ended");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        self.took.push_back(begun.elapsed());
-        if self.took.len() > 5 {
-            self.took.pop_front();
-        }
-    }
-
-    /// Whether there is a moment left at which none was killed yet. Some end before they are killed, since no two runs take
-    /// the same time; then the moment's turn comes again.
-    fn goes_on(&mut self) -> bool {
-        self.tries += 1;
-        self.killed < self.moments && self.tries <= 3 * self.moments
-    }
-
-    /// Kills a phase when the next moment's part of the time has passed in which it writes.
-    #[track_caller]
-    fn kill(&mut self, phase: Phase, writes: impl Fn() -> bool) {
-        let window = self.took.iter().min().copied().expect("some were spared before");
-        let mut child = Self::start(phase);
-        Self::wait_until(&mut child, &writes);
-        sleep(window * self.killed / self.moments / (self.earlier + 10) * 10);
-        child.kill().expect("killed");
-        let output = child.wait_with_output().expect("ended");
-        let status: ExitStatus = output.status;
-        assert!(status.success() || status.signal() == Some(9), "{}", String::from_utf8_lossy(&output.stderr));
-        if status.success() {
-            self.earlier += 1;
-        } else {
-            self.killed += 1;
-        }
-    }
-
-    #[track_caller]
-    fn has_killed(&self) {
-        assert!(self.killed * 10 >= self.moments * 9, "only {} of {} had not ended before", self.killed, self.moments);
-    }
-}
-
 #[expect(clippy::print_stderr, reason = "numbers for those who ask with --nocapture")]
 fn tell(text: &str) {
     eprintln!("{text}");
@@ -216,7 +125,7 @@ fn the_exporter_while_it_writes_the_cache_directory() {
     killer.has_killed();
     tell(&format!(
         "exporter: {} of {MOMENTS} killed, the cache was old {old} times and new {new} times",
-        killer.killed
+        killer.killed()
     ));
     build.project.new_layers();
     build.project.write("layers/group.toml", "[[group]]\nid = \"test/kept\"\nversion = \"1\"\napi = \"0.10\"\n");
@@ -264,7 +173,7 @@ fn the_restorer_while_it_extracts() {
     killer.has_killed();
     tell(&format!(
         "restorer: {} of {MOMENTS} killed, layers were whole {whole} times and absent {absent} times",
-        killer.killed
+        killer.killed()
     ));
     assert_eq!(changes(&cache, &snapshot(&build.project.path("cache"))), [""; 0], "the cache is as it was");
 }
@@ -307,7 +216,7 @@ fn the_exporter_while_it_pushes() {
         killer.spare(exporter(), || true);
     }
     killer.has_killed();
-    tell(&format!("push: {} of {MOMENTS} killed, the tag was old {old} times and new {new} times", killer.killed));
+    tell(&format!("push: {} of {MOMENTS} killed, the tag was old {old} times and new {new} times", killer.killed()));
 }
 
 #[test]
@@ -369,5 +278,8 @@ fn the_exporter_while_it_writes_a_layout() {
         assert_eq!(mode & 0o444, 0o444);
     }
     killer.has_killed();
-    tell(&format!("layout: {} of {MOMENTS} killed, the image was old {old} times and new {new} times", killer.killed));
+    tell(&format!(
+        "layout: {} of {MOMENTS} killed, the image was old {old} times and new {new} times",
+        killer.killed()
+    ));
 }
