@@ -31,7 +31,7 @@ collect = rm -rf $(3) && mkdir -p $(3) && \
     install -m 755 $(addprefix target/$(1)/release/,$(EXECUTABLES)) out/launchers/launcher-linux-* $(3) && \
     mv $(3)/launcher-linux-$(2) $(3)/launcher
 
-.PHONY: build others lint test demo bench dist compare set-up rust launchers $(addprefix other-,$(OTHERS))
+.PHONY: build others lint test demo bench dist compare soak set-up rust launchers $(addprefix other-,$(OTHERS))
 
 # This machine's executables, in out/lifecycle.
 build: rust launchers
@@ -74,9 +74,17 @@ demo: set-up dist
 bench: set-up build
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --quiet --package acceptance --bin bench -- $(BENCH)
 
-# Random builds through this lifecycle and through the one in LIFECYCLE_REFERENCE_DIR.
-compare: set-up build
+# Random builds through this lifecycle and through the one in LIFECYCLE_REFERENCE_DIR; and builds for two architectures by
+# turns, if LIFECYCLE_REFERENCE_OTHER_DIR has its executables for the other one.
+compare: set-up build others
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --package acceptance --bin compare
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --package acceptance --test alternating -- --nocapture
+
+# What the tests do a few times, all the times: whoever writes an index is killed at each of its requests, and 200 races of
+# two, four and eight exporters.
+soak: set-up build
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' ACCEPTANCE_MOMENTS=1000 ACCEPTANCE_RACES=200 \
+	cargo test --locked --package acceptance --test killed_index --test races -- --nocapture --test-threads=1
 
 set-up:
 	acceptance/set-up.sh
