@@ -485,20 +485,70 @@ fn the_indexer_joins_what_was_exported_apart() {
     indexer().arg(build.registry.image("app")).arg(gone).run().ends_with(62);
 }
 
+/// The requests since `before`, each with how often it was made: digests and uploads have no names.
+fn requests_since(registry: &Registry, before: usize) -> Vec<String> {
+    let mut counted = std::collections::BTreeMap::<String, usize>::new();
+    for line in registry.requests().split_off(before) {
+        let mut words = line.trim_start_matches('"').split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let path = path.split('?').next().unwrap_or_default().split('/').map(|part| match part {
+            digest if digest.starts_with("sha256:") => "<digest>",
+            upload if upload.len() == 36 && upload.matches('-').count() == 4 => "<upload>",
+            other => other,
+        });
+        let status = line.split("HTTP/1.1\" ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+        let request = format!("{method} {} {status}", path.collect::<Vec<_>>().join("/"));
+        *counted.entry(request).or_default() += 1;
+    }
+    counted.into_iter().map(|(request, times)| format!("{times} {request}")).collect()
+}
+
+/// What a registry sees of a build with nothing of the extension set, and which files there are: as it was before there was
+/// an extension.
 #[test]
 fn without_the_extensions_inputs_nothing_is_different() {
-    // Tag, manifest and requests of a plain build: none is of an index or of a slot.
     let build = Build::into(Project::web(), Registry::start(), Format::Oci);
+    let before = build.registry.requests().len();
     build.five("app");
-    let requests = build.registry.requests();
-    assert!(requests.iter().all(|line| !line.contains("-cnb-linux-") && !line.contains("-linux-")), "{requests:#?}");
-    let puts: Vec<_> =
-        requests.iter().filter(|line| line.starts_with("\"PUT") && line.contains("/app/manifests/")).collect();
-    assert_eq!(puts.len(), 1, "{requests:#?}");
+    let expected = [
+        "1 DELETE /v2/app/blobs/uploads/<upload> 204",
+        "2 GET /v2/ 200",
+        "1 GET /v2/app/manifests/latest 404",
+        "2 GET /v2/run/blobs/<digest> 200",
+        "1 GET /v2/run/manifests/<digest> 200",
+        "1 GET /v2/run/manifests/latest 200",
+        "10 HEAD /v2/app/blobs/<digest> 404",
+        "2 HEAD /v2/app/manifests/latest 404",
+        "1 HEAD /v2/run/manifests/latest 200",
+        "1 POST /v2/app/blobs/uploads/ 201",
+        "10 POST /v2/app/blobs/uploads/ 202",
+        "9 PUT /v2/app/blobs/uploads/<upload> 201",
+        "1 PUT /v2/app/manifests/latest 201",
+    ];
+    assert_eq!(requests_since(&build.registry, before), expected);
     for file in ["layers/analyzed.toml", "layers/group.toml", "layers/report.toml"] {
         let text = build.project.read(file);
         assert!(!text.contains("target-arch") && !text.contains("build-arch"), "{file}: {text}");
     }
     assert!(!build.project.path("layers/index-report.toml").exists());
     assert!(!build.project.path("cache/targets").exists());
+
+    build.project.new_layers();
+    let before = build.registry.requests().len();
+    build.five("app");
+    let expected = [
+        "1 DELETE /v2/app/blobs/uploads/<upload> 204",
+        "2 GET /v2/ 200",
+        "3 GET /v2/app/blobs/<digest> 200",
+        "1 GET /v2/app/manifests/<digest> 200",
+        "1 GET /v2/app/manifests/latest 200",
+        "2 GET /v2/run/blobs/<digest> 200",
+        "1 GET /v2/run/manifests/<digest> 200",
+        "1 GET /v2/run/manifests/latest 200",
+        "19 HEAD /v2/app/blobs/<digest> 200",
+        "2 HEAD /v2/app/manifests/latest 200",
+        "1 HEAD /v2/run/manifests/latest 200",
+        "1 POST /v2/app/blobs/uploads/ 202",
+    ];
+    assert_eq!(requests_since(&build.registry, before), expected);
 }
