@@ -56,24 +56,19 @@ fn tar_name(diff_id: &Digest) -> String {
 impl VolumeCache {
     /// Opens a cache directory, which must exist; recovers a generation that a killed run left aside.
     pub fn open(dir: &Path) -> Result<Self, CacheError> {
-        let found = fs::metadata(dir).path("open cache directory", dir)?;
-        if !found.is_dir() {
-            return Err(CacheError::Path(PathError {
-                operation: "open cache directory",
-                path: dir.to_owned(),
-                source: io::Error::from(io::ErrorKind::NotADirectory),
-            }));
-        }
+        check(dir)?;
         recover(dir)?;
         Ok(Self { dir: dir.to_owned(), metadata: read_metadata(&dir.join("committed"))? })
     }
 
-    /// Opens the place of one target in a cache directory, `<dir>/targets/<place>`. It need not exist yet.
+    /// Opens the place of one target in a cache directory, `<dir>/targets/<place>`. It need not exist yet. What the
+    /// directory holds beside is not looked at.
     pub fn open_place(dir: &Path, place: &str) -> Result<Self, CacheError> {
         let at = dir.join("targets").join(place);
         match fs::symlink_metadata(&at) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::open(dir)
-                .map(|cache| Self { dir: cache.dir.join("targets").join(place), metadata: CacheMetadata::default() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                check(dir).map(|()| Self { dir: at, metadata: CacheMetadata::default() })
+            }
             _ => Self::open(&at),
         }
     }
@@ -110,6 +105,18 @@ impl VolumeCache {
         DirBuilder::new().mode(0o777).create(&path).path("create directory", &path)?;
         Ok(Staging { dir: self.dir.clone(), _lock: lock, committed: false, next: AtomicU64::new(0) })
     }
+}
+
+/// A cache directory has to be there.
+fn check(dir: &Path) -> Result<(), CacheError> {
+    if fs::metadata(dir).path("open cache directory", dir)?.is_dir() {
+        return Ok(());
+    }
+    Err(CacheError::Path(PathError {
+        operation: "open cache directory",
+        path: dir.to_owned(),
+        source: io::Error::from(io::ErrorKind::NotADirectory),
+    }))
 }
 
 /// A regular file and nothing else, without waiting for a fifo's other end.
@@ -390,6 +397,21 @@ mod tests {
         fs::write(dir.path().join("committed").join(CACHE_METADATA), "{").expect("writes");
         assert_eq!(VolumeCache::open(dir.path()).expect("opens").metadata(), &CacheMetadata::default());
         let error = VolumeCache::open(&dir.path().join("none")).expect_err("missing").to_string();
+        assert!(error.contains("none: no such file or directory"), "{error}");
+    }
+
+    #[test]
+    fn what_is_beside_a_targets_place_is_not_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // Nothing that could be read.
+        fs::create_dir_all(dir.path().join("committed").join(CACHE_METADATA)).expect("creates");
+        fs::create_dir(dir.path().join("committed-backup")).expect("creates");
+        assert!(VolumeCache::open(dir.path()).is_err());
+        let cache = VolumeCache::open_place(dir.path(), "linux-arm64").expect("opens");
+        assert_eq!(cache.metadata(), &CacheMetadata::default());
+        cache.begin().expect("begins").commit(&CacheMetadata::default()).expect("commits");
+        VolumeCache::open_place(dir.path(), "linux-arm64").expect("opens again");
+        let error = VolumeCache::open_place(&dir.path().join("none"), "linux-arm64").expect_err("missing").to_string();
         assert!(error.contains("none: no such file or directory"), "{error}");
     }
 
