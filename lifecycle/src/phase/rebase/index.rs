@@ -11,7 +11,7 @@ use std::error::Error;
 use log::info;
 use platform_spec::index_report::IndexReport;
 use platform_spec::report::Report;
-use platform_spec::target::Platform;
+use platform_spec::target::{Platform, Target};
 
 use super::super::saved::{self, Names};
 use super::{App, Inputs, RebaseError, Rules, open_base, rebase};
@@ -27,6 +27,8 @@ pub struct Source {
     name: String,
     document: Document,
     apps: Vec<App>,
+    /// The machine that each of `apps` is for.
+    platforms: Vec<Platform>,
 }
 
 /// What was made of a [`Source`].
@@ -47,28 +49,34 @@ pub fn open(inputs: &Inputs, store: &dyn Store) -> Result<Source, RebaseError> {
 
 impl Source {
     fn read(inputs: &Inputs, name: &str, document: Document, store: &dyn Store) -> Result<Self, RebaseError> {
-        let digests: Vec<Digest> = match &document {
-            Document::Manifest(manifest) => vec![manifest.digest],
-            Document::Index(index) => index.children.iter().filter(is_image).map(|child| child.blob.digest).collect(),
+        let children: Vec<(Digest, Option<Platform>)> = match &document {
+            Document::Manifest(manifest) => vec![(manifest.digest, None)],
+            Document::Index(index) => {
+                let images = index.children.iter().filter(is_image);
+                images.map(|child| (child.blob.digest, child.platform.as_ref().map(Target::platform))).collect()
+            }
         };
         let mut apps = Vec::new();
+        let mut platforms = Vec::new();
         let mut found = Vec::new();
-        for digest in digests {
+        for (digest, described) in children {
             let image = open_child(name, &digest, store)?;
-            let platform = platform(&image);
+            // Of several variants whose configs do not say which they are, only the index tells.
+            let platform = IndexChild::of(&image, described.as_ref()).platform();
             found.push(platform.to_string());
             if inputs.build_for.asked().is_none_or(|wanted| wanted.selects(&platform)) {
                 let app = App::read(&image.identifier.clone(), image);
                 apps.push(
                     app.map_err(|cause| RebaseError::Child { platform: platform.to_string(), cause: Box::new(cause) })?,
                 );
+                platforms.push(platform);
             }
         }
         if apps.is_empty() {
             let wanted = inputs.build_for.asked().map(Platform::to_string);
             return Err(RebaseError::NoChild { name: name.to_owned(), wanted, found });
         }
-        Ok(Self { name: name.to_owned(), document, apps })
+        Ok(Self { name: name.to_owned(), document, apps, platforms })
     }
 
     /// The images that are to be rebased.
@@ -83,9 +91,8 @@ impl Source {
     /// Rebases all of them; nothing is sent.
     fn rebase(&self, inputs: &Inputs, store: &dyn Store) -> Result<Made, RebaseError> {
         let mut images = Vec::new();
-        for app in &self.apps {
-            let platform = platform(&app.image);
-            let rebased = rebase_child(inputs, app, &platform, store);
+        for (app, platform) in self.apps.iter().zip(&self.platforms) {
+            let rebased = rebase_child(inputs, app, platform, store);
             images.push(
                 rebased
                     .map_err(|cause| RebaseError::Child { platform: platform.to_string(), cause: Box::new(cause) })?,
@@ -138,7 +145,7 @@ fn open_child(name: &str, digest: &Digest, store: &dyn Store) -> Result<Image, R
 
 fn rebase_child(inputs: &Inputs, app: &App, own: &Platform, store: &dyn Store) -> Result<Image, RebaseError> {
     let run_images = app.run_images(inputs.api, inputs.run_image.as_deref())?;
-    let base = open_base(inputs, app, &run_images, store)?;
+    let base = open_base(inputs, Some(own), &run_images, store)?;
     let new = platform(&base.image);
     if (own.os(), own.arch()) != (new.os(), new.arch()) {
         return Err(RebaseError::OtherMachine { new: new.to_string() });

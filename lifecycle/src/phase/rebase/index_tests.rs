@@ -177,6 +177,42 @@ fn an_index_that_was_changed_meanwhile_is_rebased_as_it_is_then() {
     }
 }
 
+/// Configs do not say which variant they are for; the descriptors of both indexes do.
+#[test]
+fn variants_that_only_the_index_knows() {
+    let world = world();
+    let index_of = |name: &str, images: [(&str, &str); 2]| {
+        let children = images.map(|(image, variant)| {
+            let manifest = world.open(image).manifest;
+            json!({
+                "mediaType": manifest.media_type,
+                "size": manifest.bytes.len(),
+                "digest": manifest.digest.to_string(),
+                "platform": {"os": "linux", "architecture": "arm", "variant": variant},
+            })
+        });
+        world.index(name, &[], &children);
+    };
+    for variant in ["v6", "v7"] {
+        world.app(&format!("r.io/app:{variant}"), "0.15", &arm("arm", "").label("variant", variant));
+        world.run_image(&format!("r.io/run:{variant}"), &arm("arm", ""));
+    }
+    index_of(NEW, [("r.io/run:v6", "v6"), ("r.io/run:v7", "v7")]);
+    for filter in [None, Some("arm/v7")] {
+        index_of(APP, [("r.io/app:v6", "v6"), ("r.io/app:v7", "v7")]);
+        let inputs = filter.map_or(inputs("0.15"), |arch| only(inputs("0.15"), arch));
+        rebased(&world, &inputs).expect("rebased");
+        let after = index(&world, APP);
+        assert_eq!(after.platforms(), ["linux/arm/v6", "linux/arm/v7"]);
+        let bases = after.children.iter().map(|child| {
+            let name = world.0.name_by_digest(APP, &child.blob.digest).expect("a name");
+            world.label(&name)["runImage"]["reference"].clone()
+        });
+        let v6 = if filter.is_some() { "old".to_owned() } else { world.open("r.io/run:v6").identifier };
+        assert_eq!(bases.collect::<Vec<_>>(), [v6, world.open("r.io/run:v7").identifier], "{filter:?}");
+    }
+}
+
 /// Each image says itself which run image it has.
 #[test]
 fn images_with_different_run_images() {

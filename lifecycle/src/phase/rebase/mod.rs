@@ -16,6 +16,7 @@ use platform_spec::api::{ParseVersionError, PlatformApi};
 use platform_spec::label::{BASE_PREFIX, LIFECYCLE_METADATA, STACK_PREFIX};
 use platform_spec::report::Report;
 use platform_spec::run::RunImage;
+use platform_spec::target::Platform;
 use platform_spec::text::ReadError;
 use platform_spec::{exit, input};
 use thiserror::Error;
@@ -342,7 +343,9 @@ impl App {
 /// Rebases and saves; what it returns is `report.toml`.
 pub fn run(inputs: &Inputs, app: App, run_images: &RunImageInput, store: &dyn Store) -> Result<Report, RebaseError> {
     let _timer = Timer::start("Rebaser");
-    let base = open_base(inputs, &app, run_images, store)?;
+    let machine = target::platform(&app.image.config);
+    let machine = Some(machine.platform()).filter(|_| !machine.os.is_empty() && !machine.arch.is_empty());
+    let base = open_base(inputs, machine.as_ref(), run_images, store)?;
     let rebased = rebase(Rules { api: inputs.api, force: inputs.force }, app, &base)?;
     let name = &inputs.image;
     let save = |cause| RebaseError::Save { name: name.clone(), cause };
@@ -356,12 +359,16 @@ pub fn run(inputs: &Inputs, app: App, run_images: &RunImageInput, store: &dyn St
     Ok(Report { build: None, image })
 }
 
-/// The run image: of an index the one for the app image's machine, whichever this one is.
-fn open_base(inputs: &Inputs, app: &App, run_images: &RunImageInput, store: &dyn Store) -> Result<Base, RebaseError> {
-    let machine = target::platform(&app.image.config);
-    let wanted = match machine.os.is_empty() || machine.arch.is_empty() {
-        true => inputs.build_for.clone(),
-        false => BuildTarget::new(None).on(machine.platform()),
+/// The run image: of an index the one for the app image's `machine`, whichever this one is. `None`: it is not stated.
+fn open_base(
+    inputs: &Inputs,
+    machine: Option<&Platform>,
+    run_images: &RunImageInput,
+    store: &dyn Store,
+) -> Result<Base, RebaseError> {
+    let wanted = match machine {
+        None => inputs.build_for.clone(),
+        Some(machine) => BuildTarget::new(None).on(machine.clone()),
     };
     let output = Reference::parse(&inputs.image)?;
     let chosen = run_images.choose(&output, &wanted, store).map_err(RebaseError::Choose)?;
