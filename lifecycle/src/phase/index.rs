@@ -226,16 +226,18 @@ fn open(inputs: &Inputs, store: &dyn Store) -> Result<Vec<Joined>, JoinError> {
             Ok(image) => image,
             Err(cause) => return Err(JoinError::Open(cause)),
         };
-        let platform = platform(&image.config).platform();
-        if platform.os().is_empty() || platform.arch().is_empty() {
+        let stated = platform(&image.config).platform();
+        if stated.os().is_empty() || stated.arch().is_empty() {
             return Err(JoinError::NoPlatform(name.clone()));
         }
-        found.push(platform.to_string());
-        if inputs.only.as_ref().is_some_and(|only| !only.selects(&platform)) {
-            info!("Leaving out {name}: it is for {platform}");
+        found.push(stated.to_string());
+        if inputs.only.as_ref().is_some_and(|only| !only.selects(&stated)) {
+            info!("Leaving out {name}: it is for {stated}");
             continue;
         }
-        let child = IndexChild::of(&image, None);
+        // Whose config does not say which variant it is for is what was asked for.
+        let child = IndexChild::of(&image, inputs.only.as_ref());
+        let platform = child.platform();
         match joined.iter().find(|known| known.child.platform() == child.platform()) {
             Some(known) if known.child.blob.digest == child.blob.digest => {
                 warn!("{name} was given twice");
@@ -363,6 +365,13 @@ mod tests {
         inputs.name = "reg.io/filtered".to_owned();
         let report = run(&inputs, &store).expect("joined");
         assert_eq!(report.indexes[0].images.len(), 1);
+
+        // A config without a variant: the filter says which it is.
+        let arm = put(&store, "reg.io/app:plain", "arm", "");
+        inputs.images = vec![arm];
+        inputs.name = "reg.io/v6".to_owned();
+        inputs.only = Some("arm/v6".parse().expect("known"));
+        assert_eq!(run(&inputs, &store).expect("joined").indexes[0].images[0].platform, "linux/arm/v6");
     }
 
     #[test]
