@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lifecycle::digest::Digest;
-use lifecycle::image::index::names_of_children;
 use lifecycle::image::index::protocol::{Ask, Outcome, Protocol, Step, Told};
+use lifecycle::image::index::{check, names_of_children};
 use lifecycle::image::{
     Config, Format, Index, IndexChange, IndexError, Manifest, Reference, StoreError, WrittenIndex, acceptable,
 };
@@ -37,6 +37,10 @@ pub(super) fn write(
     reference: &Reference,
     change: &IndexChange<'_>,
 ) -> Result<WrittenIndex, IndexError> {
+    if let IndexChange::Merge(children) = change {
+        // Who announces nothing merges nothing.
+        children.iter().try_for_each(|child| check(name, &child.platform()))?;
+    }
     let writer = Writer { tags: Tags { client, name, reference }, change };
     let began = Instant::now();
     let tag = reference.identifier();

@@ -173,6 +173,25 @@ pub enum IndexError {
     },
 }
 
+impl IndexError {
+    /// With the names of the children that stand by their digests, where it does not say them yet.
+    #[must_use]
+    pub fn naming(mut self, names: Vec<String>) -> Self {
+        match &mut self {
+            Self::Refused { children, .. }
+            | Self::Immutable { children, .. }
+            | Self::GivenUp { children, .. }
+            | Self::Store { children, .. } => {
+                if children.is_empty() {
+                    *children = names;
+                }
+            }
+            Self::Digest { .. } | Self::Platform { .. } | Self::TagTooLong { .. } | Self::Rewrite { .. } => {}
+        }
+        self
+    }
+}
+
 fn known() -> String {
     platforms().map(|platform| platform.to_string()).collect::<Vec<_>>().join(", ")
 }

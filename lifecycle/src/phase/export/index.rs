@@ -22,6 +22,16 @@ pub(super) fn check(inputs: &Inputs) -> Result<(), ExportError> {
     names.try_for_each(|name| index::check(name, inputs.build_for.platform())).map_err(ExportError::Index)
 }
 
+/// Checks the platform that the image will have in the index, which the run image may state more closely than the target
+/// does: `riscv64/rva20u64` for `riscv64`.
+pub(super) fn check_child(inputs: &Inputs, run_image: &Image) -> Result<(), ExportError> {
+    if inputs.index == IndexMode::Off {
+        return Ok(());
+    }
+    let platform = IndexChild::of(run_image, Some(inputs.build_for.platform())).platform();
+    index::check(&inputs.output, &platform).map_err(ExportError::Index)
+}
+
 /// Writes the index under each name whose repository has the image; one that fails does not stop the others. Gives what
 /// became of the names, and the report if there is an index at all.
 pub(super) fn write(
@@ -59,11 +69,13 @@ pub(super) fn write(
 
 fn write_one(inputs: &Inputs, store: &dyn Store, name: &str, child: &IndexChild) -> Result<WrittenIndex, IndexError> {
     let children = std::slice::from_ref(child);
-    match inputs.index {
+    let written = match inputs.index {
         IndexMode::Off | IndexMode::Merge => store.write_index(name, &IndexChange::Merge(children)),
         IndexMode::Replace => {
             let fresh = Held { is_index: true, children: Vec::new(), other: Map::new() }.merged(children);
             store.write_index(name, &IndexChange::Rewrite(&|_| Ok(fresh.clone())))
         }
-    }
+    };
+    let stands = || store.name_by_digest(name, &child.blob.digest).into_iter().collect();
+    written.map_err(|error| error.naming(stands()))
 }

@@ -373,6 +373,7 @@ pub fn run(
     let timer = Timer::start("Exporter");
     index::check(inputs)?;
     let bases = open_bases(inputs, store)?;
+    index::check_child(inputs, &bases.run)?;
     let metadata: Metadata = crate::file::load_hostile(&inputs.layers_dir.join("config/metadata.toml"))?;
     let entrypoint = config::entrypoint(&metadata, inputs.default_process_type.as_deref())?;
     let machines = Machines::of(&inputs.build_for, target::platform(&bases.run.config).platform());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use platform_spec::analyzed::{AnalyzedRunImage, ImageIdentifier};
 use platform_spec::label::{CacheMetadata, LIFECYCLE_METADATA};
-use platform_spec::target::Target;
+use platform_spec::target::{Platform, Target};
 use tempfile::TempDir;
 
 use super::*;
@@ -378,6 +378,24 @@ fn with_a_target_everything_is_for_it() {
     world.inputs.build_for = BuildTarget::new(Some("arm64".parse().expect("known")));
     let error = chain(&world.export(None).expect_err("another machine's run image"));
     assert!(error.ends_with("the image is for linux/amd64, not for linux/arm64"), "{error}");
+}
+
+/// Nobody announces such a child, and so it could not be merged.
+#[test]
+fn a_variant_that_no_index_knows_is_refused_first() {
+    let mut world = World::new();
+    let image = Draft::empty("linux", "riscv64", "rva20u64").finish().expect("an image");
+    world.store.push(RUN_IMAGE, &[]).expect("begun").finish(&image).expect("pushed");
+    let target: Platform = "riscv64".parse().expect("known");
+    world.inputs.build_for = BuildTarget::new(Some(target));
+    for mode in [IndexMode::Merge, IndexMode::Replace] {
+        world.inputs.index = mode;
+        let writes = world.store.writes();
+        let error = world.export(None).expect_err("refused");
+        assert_eq!(error.exit_code(), 3);
+        assert!(chain(&error).contains("linux/riscv64/rva20u64 cannot be a child of an index"), "{}", chain(&error));
+        assert_eq!(world.store.writes(), writes, "nothing is sent");
+    }
 }
 
 #[test]

@@ -36,6 +36,16 @@ fn chain(error: &IndexError) -> String {
     lifecycle_launch::console::chain(error)
 }
 
+/// It would say that it was merged.
+#[test]
+fn a_child_without_a_slot_is_refused() {
+    let fake = Fake::start();
+    let (store, name) = (store(), format!("{}/app:1", fake.address));
+    let error = merge(&store, &name, &image("mips")).expect_err("refused");
+    assert!(matches!(error, IndexError::Platform { .. }), "{}", chain(&error));
+    assert!(!fake.state().manifests.contains_key(&("app".to_owned(), "1".to_owned())));
+}
+
 #[test]
 fn one_merge_and_its_requests() {
     let fake = Fake::start();
