@@ -300,25 +300,28 @@ fn a_rebase_after_an_exporter_was_killed_that_had_announced() {
     let mut writes = undisturbed.requests.iter().filter(|seen| seen.writing);
     let number = writes.position(|seen| is_slot(&seen)).expect("it announces");
     let announced = Moment { writing: true, number, point: Point::After };
-    for (minutes, expected) in [(7, &from_new), (16, &from_old)] {
+    // Who announced less than six minutes ago may be alive; who did more than fifteen minutes ago is not listened to.
+    for (seconds, expected) in [(355, &from_new), (420, &from_new), (960, &from_old)] {
         world.restore();
         assert!(world.interceptor.run(build.exporter(&world.app()).command(), Some(announced)).killed);
         // As if that had been so long ago, and the other's announcement too.
         for arch in ["amd64", "arm64"] {
-            set_back(&world, arch, minutes);
+            set_back(&world, arch, seconds);
         }
-        assert_eq!(rebased(&world), *expected, "{minutes} minutes later");
+        let ended = world.run(world.rebaser());
+        assert_eq!(said(&ended).contains("Waiting for exports for linux/amd64, linux/arm64 that"), seconds < 360);
+        assert_eq!(world.children(), *expected, "{seconds} s later");
         world.run(other.exporter(&world.app()));
-        assert_eq!(world.children()[..2], expected[..], "{minutes} minutes later, and then a merge");
+        assert_eq!(world.children()[..2], expected[..], "{seconds} s later, and then a merge");
         world.is_whole();
     }
 }
 
 /// Makes a slot so old.
-fn set_back(world: &World, arch: &str, minutes: u32) {
+fn set_back(world: &World, arch: &str, seconds: u32) {
     let tag = format!("latest-cnb-linux-{arch}");
     let mut slot = world.registry.index(&format!("app:{tag}"));
-    let time = Tool::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ", &format!("--date=-{minutes} minutes")]).run();
+    let time = Tool::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ", &format!("--date=-{seconds} seconds")]).run();
     slot["annotations"]["io.buildpacks.index.announced"] = time.trim().into();
     world.registry.put_manifest("app", &tag, TYPE, slot.to_string().as_bytes());
 }

@@ -33,6 +33,8 @@ pub struct Protocol {
     held: Option<Arc<(Document, Held)>>,
     rounds: u32,
     failures: u32,
+    /// Whether it was said that others are waited for.
+    waits: bool,
     state: State,
     /// Of a rewriter.
     rewrite: Phase,
@@ -126,6 +128,7 @@ impl Protocol {
             held: None,
             rounds: 0,
             failures: 0,
+            waits: false,
             state: State::Begin,
             rewrite: Phase::Quiet,
         }
@@ -429,14 +432,27 @@ impl Protocol {
             return self.ask(State::Making, Ask::Make(document));
         }
         let time = self.time(now);
-        let may_be_alive = |slot| match self.says(slot) {
-            Slot::Announced(_, announced) => time.saturating_sub(*announced) < seconds(SETTLED),
-            Slot::Withdrawn(_) | Slot::Nothing => false,
+        // For how many seconds its writer may be alive.
+        let left = |slot| match self.says(slot) {
+            Slot::Announced(_, announced) => {
+                let left = seconds(SETTLED).saturating_sub(time.saturating_sub(*announced));
+                (left > 0).then(|| (self.slots[slot].0.to_string(), left))
+            }
+            Slot::Withdrawn(_) | Slot::Nothing => None,
         };
-        if !(0..self.slots.len()).any(may_be_alive) {
-            return self.merge_now(young, Vec::new(), now);
+        let (alive, left): (Vec<_>, Vec<_>) = (0..self.slots.len()).filter_map(left).unzip();
+        let Some(longest) = left.into_iter().max() else { return self.merge_now(young, Vec::new(), now) };
+        if self.is_over(now) {
+            return Step::GivenUp(self.rounds);
         }
-        if self.is_over(now) { Step::GivenUp(self.rounds) } else { self.wait(POLL) }
+        if !std::mem::replace(&mut self.waits, true) {
+            log::info!(
+                "Waiting for exports for {} that may be changing the index '{}' now, for {longest} s at most...",
+                alive.join(", "),
+                self.tag
+            );
+        }
+        self.wait(POLL)
     }
 
     /// Whether the tag holds all of an index, but for what is announced now.
