@@ -135,10 +135,15 @@ fn moments(requests: &[Seen]) -> Vec<Moment> {
     moments
 }
 
-/// So many of them, evenly.
+/// So many of them, evenly and with the last one; of those at requests that change something first.
 fn spread(all: &[Moment]) -> Vec<Moment> {
     let wanted = how_many("ACCEPTANCE_MOMENTS", MOMENTS).clamp(1, all.len());
-    (0..wanted).map(|number| all[number * all.len() / wanted]).collect()
+    let (writing, reading): (Vec<Moment>, Vec<Moment>) = all.iter().partition(|moment| moment.writing);
+    let evenly = |moments: &[Moment], wanted: usize| -> Vec<Moment> {
+        (1..=wanted).map(|number| moments[number * moments.len() / wanted - 1]).collect()
+    };
+    let first = wanted.min(writing.len());
+    [evenly(&writing, first), evenly(&reading, wanted - first)].concat()
 }
 
 /// Kills a writer again and again, each time with the repository as it is now. `next` is what is run then, with the number of
