@@ -64,6 +64,8 @@ lint: rust
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
+# Of the launchers, those of the two architectures that the tests run.
+test: LAUNCHERS ?= amd64 arm64
 test: set-up lint dist
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --workspace --no-fail-fast
 
