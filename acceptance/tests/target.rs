@@ -382,11 +382,20 @@ fn inputs_that_cannot_be_are_refused_at_the_start() {
     merge().arg(build.registry.image("app")).env("CNB_EXPORT_INDEX", "both").run().ends_with(3);
     merge().arg(build.registry.image("app")).env("CNB_EXPERIMENTAL_MODE", "error").run().ends_with(1);
     merge().arg(build.registry.image("app")).without("CNB_EXPERIMENTAL_MODE").run().ends_with(1);
+    let cross = format!("app:c-linux-{other}-on-{own}");
+    let own_name = build.phase("exporter").arg(build.registry.image(&cross));
+    let same = own_name.flag("cache-image", build.registry.image("app:c")).without("CNB_BUILD_TARGET_ARCH");
+    same.run().ends_with(3).says("are the same");
     let report = build.project.path("nowhere/report.toml");
     let sent: Vec<_> =
         build.registry.requests().split_off(before).into_iter().filter(|line| !line.starts_with("\"GET")).collect();
     assert!(sent.iter().all(|line| line.starts_with("\"HEAD")), "{sent:#?}");
-    merge().arg(build.registry.image("app")).flag("index-report", report).run().ends_with(62).says("index report");
+    merge()
+        .arg(build.registry.image("app"))
+        .flag("index-report", report)
+        .run()
+        .ends_with(62)
+        .says("no such file or directory");
     assert_eq!(platforms(&build, "app"), [format!("linux/{other}")], "the index stands");
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lifecycle::cache::{Cache, CacheError, ImageCache, VolumeCache, image_at};
-use lifecycle::image::{Store, StoreError};
+use lifecycle::image::{Reference, Store, StoreError};
 use lifecycle::layer::Pipeline;
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::{PrivilegeError, become_user, ensure_owner, hide_memory};
@@ -30,6 +30,14 @@ pub enum ConnectError {
     /// The user.
     #[error(transparent)]
     User(PrivilegeError),
+    /// The cache would take the app image's name from it. The inputs alone say so only where they name the target.
+    #[error("resolve inputs: the image to write ({image}) and the cache image for this target ({cache}) are the same")]
+    CacheIsImage {
+        /// The app image, or a further name of it.
+        image: String,
+        /// The cache image.
+        cache: String,
+    },
     /// The cache.
     #[error("create {kind} cache")]
     Cache {
@@ -45,6 +53,7 @@ impl PhaseError for ConnectError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Access(_) | Self::Owner(_) | Self::User(_) | Self::Cache { .. } => exit::GENERIC,
+            Self::CacheIsImage { .. } => exit::INVALID_ARGUMENTS,
         }
     }
 }
@@ -129,6 +138,9 @@ pub fn cache<'a>(
         let name = placed.map_err(|reason| {
             error(CacheError::Store { name: name.clone(), cause: StoreError::Name { name: name.clone(), reason } })
         })?;
+        if let Some(image) = app_image_at(inputs, &name) {
+            return Err(ConnectError::CacheIsImage { image: image.to_owned(), cache: name });
+        }
         let cache = ImageCache::open(connection.registry.as_ref(), &name, target, delete).map_err(error)?;
         return Ok(Some(Cache::Image(Box::new(cache))));
     }
@@ -138,6 +150,13 @@ pub fn cache<'a>(
         Some(place) => VolumeCache::open_place(dir, &place),
     };
     Ok(Some(Cache::Volume(cache.map_err(|cause| ConnectError::Cache { kind: "volume", cause })?)))
+}
+
+/// The app image's name, if it is this one too. In a layout it is in another place.
+fn app_image_at<'a>(inputs: &'a Inputs, cache: &str) -> Option<&'a str> {
+    let cache = Reference::parse(cache).ok().filter(|_| inputs.layout.is_none())?;
+    let mut images = std::iter::once(&inputs.image).chain(&inputs.tags).map(String::as_str);
+    images.find(|image| Reference::parse(image).is_ok_and(|image| image == cache))
 }
 
 /// A pipeline. It spools to files without a name in `TMPDIR`.

@@ -1,6 +1,5 @@
 //! The exporter's part.
 
-use std::io;
 use std::path::Path;
 
 use lifecycle::file::{PathError, load_shared, write_shared};
@@ -86,9 +85,8 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
 pub fn write_index_report(inputs: &Inputs, report: &IndexReport) -> Result<(), PathError> {
     let path = &inputs.index_report.path;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !directory.exists() {
+    if let Err(source) = directory.metadata() {
         if inputs.index_report.given {
-            let source = io::Error::from(io::ErrorKind::NotFound);
             return Err(PathError { operation: "find the directory of", path: path.clone(), source });
         }
         log::debug!("No index report is written: there is no directory {}", directory.display());

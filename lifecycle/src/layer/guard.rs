@@ -105,7 +105,12 @@ fn is_run(name: &[u8], mode: u32) -> bool {
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (path, arch)) in self.first.iter().enumerate() {
-            write!(f, "{}{} ({arch})", if at == 0 { "" } else { ", " }, path.display())?;
+            f.write_str(if at == 0 { "" } else { ", " })?;
+            // Whoever chose the name does not write the log.
+            match path.as_os_str().as_bytes().iter().any(u8::is_ascii_control) {
+                true => write!(f, "{path:?} ({arch})")?,
+                false => write!(f, "{} ({arch})", path.display())?,
+            }
         }
         match self.count - self.first.len() as u64 {
             0 => Ok(()),
@@ -163,5 +168,7 @@ mod tests {
         assert_eq!(guard.foreign(), None, "another reading");
         guard.look(b"a", 0o755, ARM64);
         assert_eq!(guard.foreign().expect("found").to_string(), "a (arm64)");
+        guard.look(b"b\n\x1b[31mERROR", 0o755, ARM64);
+        assert_eq!(guard.foreign().expect("found").to_string(), r#"a (arm64), "b\n\u{1b}[31mERROR" (arm64)"#);
     }
 }

@@ -20,7 +20,7 @@ use platform_spec::api::{BuildpackApiError, PlatformApi};
 use platform_spec::exit;
 use platform_spec::group::GroupElement;
 use platform_spec::index_report::IndexReport;
-use platform_spec::input::IndexMode;
+use platform_spec::input::{IndexMode, env};
 use platform_spec::label::{Launcher, LifecycleMetadata};
 use platform_spec::metadata::Metadata;
 use platform_spec::project_metadata::ProjectMetadata;
@@ -269,7 +269,8 @@ fn describe_foreign(layers: &[(String, Foreign)]) -> String {
     let one = |(layer, foreign): &(String, Foreign)| {
         format!("layer '{layer}' has to be for {}, but has programs for other machines: {foreign}", foreign.expected)
     };
-    layers.iter().map(one).collect::<Vec<_>>().join("; ")
+    let layers = layers.iter().map(one).collect::<Vec<_>>().join("; ");
+    format!("{layers} ({}, {})", env::ARCH_CHECK, env::ARCH_CHECK_IGNORE)
 }
 
 impl PhaseError for ExportError {

@@ -13,6 +13,7 @@ use log::{debug, info, warn};
 use platform_spec::api::{BuildpackApi, BuildpackApiError, PlatformApi};
 use platform_spec::exit;
 use platform_spec::group::GroupElement;
+use platform_spec::input::env;
 use platform_spec::label::{BuildpackLayer, LifecycleMetadata, json_to_toml};
 use platform_spec::name::{BuildpackId, LayerName};
 use thiserror::Error;
@@ -77,7 +78,10 @@ pub enum RestoreError {
         cause: CacheError,
     },
     /// A cached layer has programs for other machines (`CNB_ARCH_CHECK=error`).
-    #[error("restore layer {id}: it has to be for {}, but has programs for other machines: {foreign}", .foreign.expected)]
+    #[error(
+        "restore layer {id}: it has to be for {}, but has programs for other machines: {foreign} ({}, {})",
+        .foreign.expected, env::ARCH_CHECK, env::ARCH_CHECK_IGNORE
+    )]
     Foreign {
         /// `<buildpack id>:<layer>`.
         id: String,
