@@ -5,6 +5,7 @@
 //!
 //! The tag may be moved meanwhile: then all of it is done again with what it holds then.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::error::Error;
 
@@ -157,33 +158,33 @@ fn rebase_child(inputs: &Inputs, app: &App, own: &Platform, store: &dyn Store) -
 /// first of the index that was.
 pub fn run(inputs: &Inputs, source: &Source, store: &dyn Store) -> Result<(Report, IndexReport), RebaseError> {
     let _timer = Timer::start("Rebaser");
-    let made = source.rebase(inputs, store)?;
+    let made = RefCell::new(source.rebase(inputs, store)?);
     let name = &inputs.image;
     let saving = format!("Saving {}...", store.shown_name(name));
     let _saving = Timer::start(saving.clone());
     info!("{saving}");
-    let mut pushed = send(inputs, source, &made, store)?;
-    let own = Platform::of_this_program();
-    let shown = made.images.iter().position(|image| own.selects(&platform(image))).unwrap_or_default();
-    // There is an image for each that was rebased, and at least one.
-    let mut pushed = pushed.swap_remove(shown);
+    let pushed = RefCell::new(send(inputs, source, &made.borrow(), store)?);
+    // Every image was sent to each of the names, or none of this is reached.
+    let all = pushed.borrow_mut().first_mut().map(|first| std::mem::take(&mut first.names)).unwrap_or_default();
 
     let mut indexes = IndexReport::default();
     let mut names: Names = Vec::new();
-    for (name, result) in std::mem::take(&mut pushed.names) {
+    for (name, result) in all {
         let written = match result {
             Err(error) => Err(error.into()),
             Ok(()) => {
                 let is_source = Reference::parse(&name)? == Reference::parse(&source.name)?;
                 let again = |now: Option<&Document>| -> Result<Index, Box<dyn Error + Send + Sync>> {
                     match now {
-                        Some(now) if is_source && digest(now) != made.of => {
+                        Some(now) if is_source && digest(now) != made.borrow().of => {
                             let source = Source::read(inputs, &source.name, now.clone(), store)?;
-                            let made = source.rebase(inputs, store)?;
-                            send(inputs, &source, &made, store)?;
-                            Ok(made.index)
+                            let anew = source.rebase(inputs, store)?;
+                            pushed.replace(send(inputs, &source, &anew, store)?);
+                            let index = anew.index.clone();
+                            made.replace(anew);
+                            Ok(index)
                         }
-                        Some(_) | None => Ok(made.index.clone()),
+                        Some(_) | None => Ok(made.borrow().index.clone()),
                     }
                 };
                 store.write_index(&name, &IndexChange::Rewrite(&again)).map_err(Into::into)
@@ -199,6 +200,10 @@ pub fn run(inputs: &Inputs, source: &Source, store: &dyn Store) -> Result<(Repor
             }),
         ));
     }
+    let own = Platform::of_this_program();
+    let shown = made.borrow().images.iter().position(|image| own.selects(&platform(image))).unwrap_or_default();
+    // There is an image for each that was rebased, and at least one.
+    let pushed = pushed.into_inner().swap_remove(shown);
     let image = saved::tell(&pushed, names, false).map_err(RebaseError::Names)?;
     Ok((Report { build: None, image }, indexes))
 }

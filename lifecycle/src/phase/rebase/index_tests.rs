@@ -170,8 +170,12 @@ fn an_index_that_was_changed_meanwhile_is_rebased_as_it_is_then() {
     world.index(APP, &["r.io/app:amd64"], &[]);
     let inputs = inputs("0.15");
     let source = open(&inputs, &world.0).expect("opened");
+    world.app("r.io/app:amd64", "0.15", &amd64().label("exported", "again"));
     world.index(APP, &["r.io/app:amd64", "r.io/app:arm64"], &[]);
-    run(&inputs, &source, &world.0).expect("rebased");
+    let (report, _) = run(&inputs, &source, &world.0).expect("rebased");
+    let children = index(&world, APP).children;
+    let reported = children.iter().any(|child| Some(child.blob.digest.to_string()) == report.image.digest);
+    assert!(reported, "the report is about what the index has");
     for arch in ["amd64", "arm64"] {
         assert_eq!(run_image(&world, APP, arch), world.open(&format!("r.io/run:{arch}")).identifier);
     }
