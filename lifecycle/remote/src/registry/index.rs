@@ -174,6 +174,15 @@ impl Writer<'_> {
                 Err(IndexError::Immutable { name, tag: tag.to_owned(), children, cause: error.into() })
             }
             Refusal::Index => Err(IndexError::Refused { name, children, cause: error.into() }),
+            Refusal::Gone => {
+                let names = index.children.iter().map(|child| child.blob.digest.to_string());
+                log::warn!(
+                    "{name}: the registry has lost one of the manifests that the index names ({}); \
+                     -index replace makes a new index of one image, without those that were there",
+                    names.collect::<Vec<_>>().join(", ")
+                );
+                Err(self.failed(error.into_store(self.tags.name, &action)))
+            }
             Refusal::Other => Err(self.failed(error.into_store(self.tags.name, &action))),
         }
     }
@@ -249,7 +258,9 @@ enum Refusal {
     Immutable,
     /// Because it is an index.
     Index,
-    /// For another reason: credentials, a child that is gone.
+    /// Something that the index names is not there.
+    Gone,
+    /// For another reason: credentials, no such repository.
     Other,
 }
 
@@ -277,7 +288,8 @@ impl Refusal {
         }
         match status {
             401 | 403 => Self::Other,
-            // A child is not there, or the name is none.
+            _ if says(&["manifest_blob_unknown", "manifest_unknown", "blob_unknown", "blob unknown"]) => Self::Gone,
+            // The name is none.
             _ if says(&["unknown", "tag_invalid", "name_invalid", "quota"]) => Self::Other,
             400 | 404 | 405 | 406 | 415 | 422 | 501 => Self::Index,
             _ => Self::Other,
@@ -296,7 +308,7 @@ mod tests {
             (415, "", Refusal::Index),
             (404, "", Refusal::Index),
             (405, "UNSUPPORTED: The operation is unsupported.", Refusal::Index),
-            (400, "MANIFEST_BLOB_UNKNOWN: blob unknown to registry", Refusal::Other),
+            (400, "MANIFEST_BLOB_UNKNOWN: blob unknown to registry", Refusal::Gone),
             (404, "NAME_UNKNOWN: repository name not known to registry", Refusal::Other),
             (401, "UNAUTHORIZED: authentication required", Refusal::Other),
             (403, "DENIED: requested access to the resource is denied", Refusal::Other),
