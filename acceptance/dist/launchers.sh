@@ -46,7 +46,7 @@ for line in "${architectures[@]}"; do
     read -r architecture target debian <<< "$line"
     if [[ ${#wanted[@]} != 0 && " ${wanted[*]} " != *" $architecture "* ]] && ! here "$target"; then continue; fi
     # Nothing that is said of a path depends on where this is.
-    flags="-C target-feature=+crt-static -C relocation-model=static --remap-path-prefix=$PWD=."
+    flags="-C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no --remap-path-prefix=$PWD=."
     flags+=" --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$sysroot/lib/rustlib/src/rust=rust"
     ! has "$host/bin/rust-lld" || flags+=" -C linker=rust-lld"
     if [[ -z $debian ]]; then
