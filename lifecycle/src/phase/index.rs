@@ -15,12 +15,12 @@ use platform_spec::target::{Platform, Target};
 use thiserror::Error;
 
 use super::PhaseError;
+use super::saved::{NameError, describe_failures, tell_index};
 use crate::digest::Digest;
 use crate::file::{LoadError, PathError};
 use crate::image::index::{self, IndexChange, IndexChild, IndexError};
 use crate::image::{Image, ParseReferenceError, Reference, Store, StoreError};
 use crate::target::platform;
-use lifecycle_launch::console::chain;
 
 /// All that the phase may know.
 #[derive(Clone, Debug)]
@@ -107,22 +107,11 @@ pub enum JoinError {
         cause: StoreError,
     },
     /// Some names could not be written; the others stand.
-    #[error("write index {}", failures(.0))]
-    Names(Vec<(String, WriteError)>),
+    #[error("write index {}", describe_failures(.0))]
+    Names(Vec<(String, NameError)>),
     /// The report could not be written.
     #[error("write index report")]
     Report(#[source] PathError),
-}
-
-/// Why the index under one name was not written.
-#[derive(Debug, Error)]
-pub enum WriteError {
-    /// An image could not be put into its repository.
-    #[error(transparent)]
-    Copy(#[from] StoreError),
-    /// The index.
-    #[error(transparent)]
-    Index(#[from] IndexError),
 }
 
 fn there(found: &[String]) -> String {
@@ -130,10 +119,6 @@ fn there(found: &[String]) -> String {
         [one] => format!("is {one}"),
         many => format!("are {}", many.join(", ")),
     }
-}
-
-fn failures(failed: &[(String, WriteError)]) -> String {
-    failed.iter().map(|(name, error)| format!("{name}: {}", chain(error))).collect::<Vec<_>>().join("; ")
 }
 
 impl PhaseError for JoinError {
@@ -155,23 +140,7 @@ impl PhaseError for JoinError {
     }
 
     fn says_what_failed(&self) -> bool {
-        match self {
-            Self::Load(_)
-            | Self::NoDigest { .. }
-            | Self::Reference(_)
-            | Self::NoImages
-            | Self::NoneLeft { .. }
-            | Self::NotByDigest(_)
-            | Self::OtherRegistry { .. }
-            | Self::IsIndex(_)
-            | Self::NoPlatform(_)
-            | Self::Twice { .. }
-            | Self::Name(_)
-            | Self::Open(_)
-            | Self::Copy { .. }
-            | Self::Names(_)
-            | Self::Report(_) => true,
-        }
+        true
     }
 }
 
@@ -257,10 +226,10 @@ fn open(inputs: &Inputs, store: &dyn Store) -> Result<Vec<Joined>, JoinError> {
 }
 
 /// Puts the images into the repository of each name. Gives the names for which that failed.
-fn copy(names: &[&String], joined: &[Joined], store: &dyn Store) -> Result<Vec<(String, WriteError)>, JoinError> {
+fn copy(names: &[&String], joined: &[Joined], store: &dyn Store) -> Result<Vec<(String, NameError)>, JoinError> {
     let Some((first, rest)) = names.split_first() else { return Ok(Vec::new()) };
     let rest: Vec<String> = rest.iter().map(|name| (*name).clone()).collect();
-    let mut failed: Vec<(String, WriteError)> = Vec::new();
+    let mut failed: Vec<(String, NameError)> = Vec::new();
     for Joined { name: image_name, image, .. } in joined {
         let error = |cause| JoinError::Copy { image: image_name.clone(), cause };
         let pushed = store.push(first, &rest).and_then(|push| push.finish_untagged(image)).map_err(error)?;
@@ -279,7 +248,7 @@ fn copy(names: &[&String], joined: &[Joined], store: &dyn Store) -> Result<Vec<(
 fn write(
     names: &[&String],
     joined: &[Joined],
-    mut failed: Vec<(String, WriteError)>,
+    mut failed: Vec<(String, NameError)>,
     store: &dyn Store,
 ) -> Result<IndexReport, JoinError> {
     let children: Vec<IndexChild> = joined.iter().map(|image| image.child.clone()).collect();
@@ -289,17 +258,7 @@ fn write(
             continue;
         }
         match store.write_index(name, &IndexChange::Merge(&children)) {
-            Ok(index) => {
-                info!("*** Index of {name} ({}):", index.digest);
-                let entry = index.entry();
-                entry.images.iter().for_each(|image| info!("      {} {}", image.platform, image.digest));
-                for platform in &index.overridden {
-                    warn!(
-                        "{name}: another build has announced an image for {platform} meanwhile, which is in the index instead"
-                    );
-                }
-                report.indexes.push(entry);
-            }
+            Ok(index) => report.indexes.push(tell_index(&index)),
             Err(error) => failed.push(((*name).clone(), error.into())),
         }
     }
@@ -308,6 +267,8 @@ fn write(
 
 #[cfg(test)]
 mod tests {
+    use lifecycle_launch::console::chain;
+
     use super::*;
     use crate::image::Draft;
     use crate::image::memory::{Answer, MemoryStore, Refusal};

@@ -1,10 +1,12 @@
 //! What a phase tells of an image that it has saved.
 
 use lifecycle_launch::console::chain;
-use log::{debug, info};
+use log::{debug, info, warn};
+use platform_spec::index_report::IndexEntry;
 use platform_spec::report::ImageReport;
 use thiserror::Error;
 
+use crate::image::index::WrittenIndex;
 use crate::image::{IndexError, Pushed, StoreError};
 
 /// Each name, and what became of it.
@@ -49,6 +51,18 @@ pub(super) fn tell(pushed: &Pushed, names: Names, layout: bool) -> Result<ImageR
     debug!("\n*** Manifest Size: {}", pushed.manifest_size);
     image.manifest_size = Some(pushed.manifest_size);
     Ok(image)
+}
+
+/// Tells people which index stands under a name, and what it holds; gives its entry in `index-report.toml`.
+pub(super) fn tell_index(index: &WrittenIndex) -> IndexEntry {
+    let entry = index.entry();
+    let name = &index.name;
+    info!("*** Index of {name} ({}):", index.digest);
+    entry.images.iter().for_each(|image| info!("      {} {}", image.platform, image.digest));
+    for platform in &index.overridden {
+        warn!("{name}: another build has announced an image for {platform} meanwhile, which is in the index instead");
+    }
+    entry
 }
 
 /// Names that could not be written, for an error's text.

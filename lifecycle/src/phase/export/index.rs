@@ -3,15 +3,13 @@
 //! What cannot succeed is refused before anything is packed: [`check`]. The image is pushed by its digest, then the index
 //! under each name is written: [`write`].
 
-use log::warn;
 use platform_spec::index_report::IndexReport;
 use platform_spec::input::IndexMode;
-use serde_json::Map;
 
-use super::super::saved::{NameError, Names};
+use super::super::saved::{NameError, Names, tell_index};
 use super::{ExportError, Inputs};
-use crate::image::index::{self, Held, IndexChange, IndexChild, IndexError, WrittenIndex};
-use crate::image::{Image, Store, StoreError};
+use crate::image::index::{self, IndexChange, IndexChild, IndexError, WrittenIndex};
+use crate::image::{Image, Index, Store, StoreError};
 
 /// Checks the names.
 pub(super) fn check(inputs: &Inputs) -> Result<(), ExportError> {
@@ -51,15 +49,7 @@ pub(super) fn write(
         let result = match result {
             Err(error) => Err(error.into()),
             Ok(()) => write_one(inputs, store, &name, &child).map_err(NameError::from).map(|index| {
-                log::info!("*** Index of {name} ({}):", index.digest);
-                for child in &index.children {
-                    let platform = child.platform.as_ref().map(|platform| platform.platform().to_string());
-                    log::info!("      {} {}", platform.unwrap_or_default(), child.blob.digest);
-                }
-                for platform in &index.overridden {
-                    warn!("{name}: another build has announced an image for {platform} meanwhile, which is in the index instead");
-                }
-                report.indexes.push(index.entry());
+                report.indexes.push(tell_index(&index));
             }),
         };
         written.push((name, result));
@@ -72,7 +62,7 @@ fn write_one(inputs: &Inputs, store: &dyn Store, name: &str, child: &IndexChild)
     let written = match inputs.index {
         IndexMode::Off | IndexMode::Merge => store.write_index(name, &IndexChange::Merge(children)),
         IndexMode::Replace => {
-            let fresh = Held { is_index: true, children: Vec::new(), other: Map::new() }.merged(children);
+            let fresh = Index::fresh(children);
             store.write_index(name, &IndexChange::Rewrite(&|_| Ok(fresh.clone())))
         }
     };

@@ -14,7 +14,7 @@ use platform_spec::index_report::IndexReport;
 use platform_spec::report::Report;
 use platform_spec::target::{Platform, Target};
 
-use super::super::saved::{self, Names};
+use super::super::saved::{self, Names, tell_index};
 use super::{App, Inputs, RebaseError, Rules, open_base, rebase};
 use crate::digest::Digest;
 use crate::image::index::{Held, IndexChange, IndexChild};
@@ -190,15 +190,7 @@ pub fn run(inputs: &Inputs, source: &Source, store: &dyn Store) -> Result<(Repor
                 store.write_index(&name, &IndexChange::Rewrite(&again)).map_err(Into::into)
             }
         };
-        names.push((
-            name,
-            written.map(|index| {
-                info!("*** Index of {} ({}):", index.name, index.digest);
-                let entry = index.entry();
-                entry.images.iter().for_each(|image| info!("      {} {}", image.platform, image.digest));
-                indexes.indexes.push(entry);
-            }),
-        ));
+        names.push((name, written.map(|index| indexes.indexes.push(tell_index(&index)))));
     }
     let own = Platform::of_this_program();
     let shown = made.borrow().images.iter().position(|image| own.selects(&platform(image))).unwrap_or_default();
