@@ -30,6 +30,7 @@ pub use self::build_metadata::{BuildMetadata, Git, Launcher, Source};
 pub use self::convert::{NotJson, json_to_toml, toml_to_json};
 use crate::api::PlatformApi;
 
+use crate::layer::Types;
 use crate::run::RunImage;
 
 /// Layer metadata of an app image: JSON of [`LifecycleMetadata`].
@@ -156,6 +157,13 @@ pub struct BuildpackLayer {
     /// `types.cache`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub cache: bool,
+}
+
+impl BuildpackLayer {
+    /// All three types.
+    pub fn types(&self) -> Types {
+        Types { launch: self.launch, build: self.build, cache: self.cache }
+    }
 }
 
 /// `store` of a buildpack.

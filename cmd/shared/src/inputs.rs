@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use lifecycle::cache::image_at;
 use lifecycle::experimental::{Experimental, ExperimentalError};
 use lifecycle::image::{ParseReferenceError, Reference, TIMES};
+use lifecycle::layer::{PathGlobError, PathGlobs};
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::User;
 use lifecycle::target::{ArchCheck, ArchCheckError, BuildTarget};
@@ -113,8 +114,8 @@ pub struct Inputs {
     pub target_arch: Option<Platform>,
     /// What to do about programs for another architecture; `None` leaves it to whether there is a target.
     pub arch_check: Option<ArchCheck>,
-    /// Globs of paths that the check leaves alone.
-    pub arch_check_ignore: Vec<String>,
+    /// Paths that the check leaves alone.
+    pub arch_check_ignore: PathGlobs,
     /// Whom the phase is to run as.
     pub user: User,
 }
@@ -227,6 +228,9 @@ pub enum InputError {
     /// What is to be done about programs for another architecture.
     #[error("resolve inputs")]
     ArchCheck(#[from] ArchCheckError),
+    /// A glob that is none.
+    #[error("resolve inputs")]
+    Glob(#[from] PathGlobError),
     /// Layouts and targets are experimental.
     #[error(transparent)]
     Experimental(#[from] ExperimentalError),
@@ -253,6 +257,7 @@ impl PhaseError for InputError {
             | Self::Index { .. }
             | Self::RebaseReplace
             | Self::ArchCheck(_)
+            | Self::Glob(_)
             | Self::ExecEnv(_) => exit::INVALID_ARGUMENTS,
             Self::Time(_) => exit::EXPORT_ERROR,
             Self::Experimental(_) => exit::GENERIC,
@@ -474,9 +479,9 @@ pub(crate) fn resolve(
         tags,
         target_arch,
         arch_check: ArchCheck::parse(environment.text(env::ARCH_CHECK))?,
-        arch_check_ignore: listed(
+        arch_check_ignore: PathGlobs::new(&listed(
             environment.list(env::ARCH_CHECK_IGNORE).into_iter().map(|glob| text("paths to ignore", glob)),
-        )?,
+        )?)?,
         user: User {
             uid: id("uid", uid.unwrap_or_else(|| environment.integer(env::UID)))?,
             gid: id("gid", gid.unwrap_or_else(|| environment.integer(env::GID)))?,

@@ -1,4 +1,4 @@
-//! Patterns of slices, and of paths that the guard leaves alone: Go's `filepath.Match` and `filepath.Clean`, for paths with slashes.
+//! Patterns of slices: Go's `filepath.Match` and `filepath.Clean`, for paths with slashes.
 //!
 //! `*` and `?` do not match a slash; `[a-z]` and `[^a-z]` do; a backslash takes the next character as it is; nothing
 //! else is special (no `**`, no braces, no `!`). A star is taken as short as it can be, and is not tried longer

@@ -21,7 +21,7 @@ mod tar;
 mod untar;
 mod walk;
 
-pub use guard::{Foreign, Guard};
+pub use guard::{Expected, Foreign, Guard, PathGlobError, PathGlobs};
 pub use pipeline::{Digested, LayerError, Packed, Pipeline, Reading, Want};
 pub use recipe::{Entry, Owner, Recipe};
 pub use slices::{SliceError, SlicePart, slices};

@@ -2,9 +2,10 @@
 
 use log::warn;
 use platform_spec::input::env;
+use platform_spec::layer::Types;
 use platform_spec::target::Platform;
 
-use crate::layer::{Foreign, Guard};
+use crate::layer::{Foreign, Guard, PathGlobs};
 use crate::target::{ArchCheck, BuildTarget};
 
 /// The check, where it is made.
@@ -14,7 +15,7 @@ pub struct ProgramCheck {
     fails: bool,
     target: Platform,
     build: Platform,
-    ignored: Vec<String>,
+    ignored: PathGlobs,
 }
 
 impl ProgramCheck {
@@ -23,7 +24,7 @@ impl ProgramCheck {
         asked: Option<ArchCheck>,
         build_for: &BuildTarget,
         run_image: &Platform,
-        ignored: &[String],
+        ignored: &PathGlobs,
     ) -> Option<Self> {
         let usual = if build_for.asked().is_some() { ArchCheck::Warn } else { ArchCheck::Off };
         let fails = match asked.unwrap_or(usual) {
@@ -32,7 +33,7 @@ impl ProgramCheck {
             ArchCheck::Error => true,
         };
         let (target, build) = (run_image.clone(), build_for.build().clone());
-        Some(Self { fails, target, build, ignored: ignored.to_vec() })
+        Some(Self { fails, target, build, ignored: ignored.clone() })
     }
 
     /// Whether what is found is an error.
@@ -40,10 +41,16 @@ impl ProgramCheck {
         self.fails
     }
 
-    /// What looks at a layer: one of the app image has to be for its machine, one only for building for the machine
-    /// that buildpacks run on.
-    pub fn guard(&self, launch: bool) -> Guard {
-        Guard::new(if launch { &self.target } else { &self.build }, &self.ignored)
+    /// What looks at a layer of these types: one of the app image has to be for its machine, one only for building for
+    /// the machine that buildpacks run on. One that is only cached is its buildpack's own matter, which may run what is
+    /// in it or copy that into the app: it may be for either.
+    pub fn guard(&self, types: Types) -> Guard {
+        let expected: &[&Platform] = match types {
+            Types { launch: true, .. } => &[&self.target],
+            Types { build: true, .. } => &[&self.build],
+            Types { .. } => &[&self.build, &self.target],
+        };
+        Guard::new(expected, &self.ignored)
     }
 
     /// Tells what was found in a layer. Gives it if it is an error.
@@ -81,12 +88,15 @@ mod tests {
         ] {
             let target = target.map(|target| target.parse().expect("known"));
             let build_for = BuildTarget::new(target).on(amd64.clone());
-            let check = ProgramCheck::new(asked, &build_for, &arm64, &[]);
+            let check = ProgramCheck::new(asked, &build_for, &arm64, &PathGlobs::default());
             assert_eq!(check.as_ref().map(ProgramCheck::fails), fails, "{asked:?}");
             let program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xb7\0";
-            for (launch, foreign) in [(true, false), (false, true)] {
+            // The target is arm64, the build architecture amd64; the program is for arm64.
+            for (launch, build, foreign) in
+                [(true, false, false), (true, true, false), (false, true, true), (false, false, false)]
+            {
                 let Some(check) = &check else { continue };
-                let guard = check.guard(launch);
+                let guard = check.guard(Types { launch, build, cache: true });
                 guard.look(b"/layers/a/b/bin/c", 0o755, program);
                 let (found, told) = captured(|| check.tell("a:b", &guard));
                 assert_eq!(found.is_some(), foreign && check.fails());

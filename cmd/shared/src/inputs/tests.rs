@@ -594,7 +594,12 @@ fn what_is_done_about_foreign_programs() {
     assert_eq!((lifecycle_launch::console::chain(&error).as_str(), error.exit_code()), (text, 3));
     let ignore = [("CNB_ARCH_CHECK_IGNORE", "/workspace/testdata/*, *.so,")];
     let ignored = inputs(Phase::Export, "0.15", &["app"], &ignore).arch_check_ignore;
-    assert_eq!(ignored, ["/workspace/testdata/*", "*.so"]);
+    let globs = ["/workspace/testdata/*".to_owned(), "*.so".to_owned()];
+    assert_eq!(ignored, PathGlobs::new(&globs).expect("globs"));
+    let error = given(Phase::Detect, "0.15", &[], &[("CNB_ARCH_CHECK_IGNORE", "*.so, /a/[b")]).expect_err("malformed");
+    let text = "resolve inputs: CNB_ARCH_CHECK_IGNORE has the glob \"/a/[b\": ";
+    let shown = lifecycle_launch::console::chain(&error);
+    assert_eq!((shown.starts_with(text), error.exit_code()), (true, 3), "{shown}");
 }
 
 #[test]

@@ -68,11 +68,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether programs in it are for the app, or only for building; `None` if there are none but ours.
-    fn is_for_launch(&self) -> Option<bool> {
+    /// What programs in it are for; `None` if there are none but ours.
+    fn types(&self) -> Option<Types> {
         match self {
-            Self::Buildpack { types, .. } => Some(types.launch),
-            Self::App => Some(true),
+            Self::Buildpack { types, .. } => Some(*types),
+            Self::App => Some(Types { launch: true, ..Types::default() }),
             Self::Sbom | Self::CacheSbom | Self::Launcher | Self::Config | Self::ProcessTypes => None,
         }
     }
@@ -192,7 +192,7 @@ pub(super) fn gather(
     }
     parts.append(&mut cache_only);
     if let Some(check) = check {
-        parts.iter_mut().for_each(|part| part.guard = part.kind.is_for_launch().map(|launch| check.guard(launch)));
+        parts.iter_mut().for_each(|part| part.guard = part.kind.types().map(|types| check.guard(types)));
     }
     Ok(gathered)
 }

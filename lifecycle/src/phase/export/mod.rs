@@ -34,7 +34,7 @@ use crate::digest::Digest;
 use crate::file::{LoadError, PathError};
 use crate::image::index::IndexError;
 use crate::image::{DraftError, Image, Pushed, Store, StoreError};
-use crate::layer::{Foreign, LayerError, Owner, Pipeline, SliceError};
+use crate::layer::{Foreign, LayerError, Owner, PathGlobs, Pipeline, SliceError};
 use crate::layers_dir::LayersDirError;
 use crate::target::{self, ArchCheck, BuildTarget};
 use lifecycle_launch::console::chain;
@@ -90,8 +90,8 @@ pub struct Inputs {
     pub index: IndexMode,
     /// What is to be done about programs for other machines.
     pub arch_check: Option<ArchCheck>,
-    /// Globs of paths that are left alone by that.
-    pub arch_check_ignore: Vec<String>,
+    /// Paths that are left alone by that.
+    pub arch_check_ignore: PathGlobs,
 }
 
 /// Why there is no app image.

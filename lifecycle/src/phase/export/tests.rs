@@ -87,7 +87,7 @@ impl World {
             build_for: BuildTarget::new(None).on(amd64().platform()),
             index: IndexMode::Off,
             arch_check: None,
-            arch_check_ignore: Vec::new(),
+            arch_check_ignore: PathGlobs::default(),
         };
         Self { dir, store, pipeline, inputs }
     }
@@ -409,8 +409,8 @@ fn programs_for_another_machine_are_named_or_refused() {
         std::fs::create_dir_all(world.path("app/bin")).expect("made");
         std::fs::write(world.path("app/bin/server"), &program).expect("written");
         world.inputs.arch_check = arch_check;
-        world.inputs.arch_check_ignore =
-            ignored.iter().map(|glob| world.path(glob).to_str().expect("text").to_owned()).collect();
+        let ignored: Vec<_> = ignored.iter().map(|glob| world.path(glob).to_str().expect("text").to_owned()).collect();
+        world.inputs.arch_check_ignore = PathGlobs::new(&ignored).expect("globs");
         world
     };
     let foreign = |world: &World| match world.export(Some(world.volume())) {

@@ -255,7 +255,7 @@ impl Buildpack<'_> {
                 Ok(sha) if fits => {
                     info!("Restoring data for {id:?} from cache");
                     let buildpack = self.id().clone();
-                    let guard = self.inputs.programs.as_ref().map(|check| check.guard(known.launch));
+                    let guard = self.inputs.programs.as_ref().map(|check| check.guard(known.types()));
                     tasks.push(Task { id, buildpack, name: layer.name, sha, guard });
                 }
                 Ok(_) | Err(_) => {

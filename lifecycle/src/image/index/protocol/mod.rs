@@ -79,6 +79,9 @@ pub(super) use run::key::Key;
 /// A slot that was announced less long ago counts.
 pub const YOUTH: Duration = Duration::from_secs(15 * 60);
 
+/// A slot that is dated further ahead than this does not count: no clock that anybody looks after is so wrong.
+pub const FUTURE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// An index is put only if all that it was made from was read less long ago.
 pub const READ_AGE: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,7 @@ use platform_spec::target::Platform;
 
 use super::super::merge::{Held, IndexChild};
 use super::super::slot::{LONGEST_TAG, Slot, platforms, slot_tag};
-use super::{Ask, FAILURES, Outcome, PATIENCE, POLL, READ_AGE, ROUNDS, SETTLED, Step, Told, WAITING, YOUTH};
+use super::{Ask, FAILURES, FUTURE, Outcome, PATIENCE, POLL, READ_AGE, ROUNDS, SETTLED, Step, Told, WAITING, YOUTH};
 use crate::digest::Digest;
 use crate::image::manifest::{Document, Index, Manifest};
 
@@ -356,8 +356,8 @@ impl Protocol {
     }
 
     fn is_young(&self, time: i64, now: Duration) -> bool {
-        // One from the future is of a clock that is wrong; its writer may be at work.
-        self.time(now).saturating_sub(time) < seconds(YOUTH)
+        // One from the future is of a clock that is wrong; its writer may be at work. Not for ever, though.
+        (-seconds(FUTURE)..seconds(YOUTH)).contains(&self.time(now).saturating_sub(time))
     }
 
     /// What young slots announced at the last reading.
@@ -432,13 +432,16 @@ impl Protocol {
             return self.ask(State::Making, Ask::Make(document));
         }
         let time = self.time(now);
-        // For how many seconds its writer may be alive.
+        let is_held = |child: &IndexChild| {
+            matches!(self.held.as_deref(), Some((Document::Index(_), held)) if held.holds(std::slice::from_ref(child)))
+        };
+        // For how many seconds a writer may be alive whose child is still to come.
         let left = |slot| match self.says(slot) {
-            Slot::Announced(_, announced) => {
+            Slot::Announced(child, announced) if !is_held(child) && self.is_young(*announced, now) => {
                 let left = seconds(SETTLED).saturating_sub(time.saturating_sub(*announced));
                 (left > 0).then(|| (self.slots[slot].0.to_string(), left))
             }
-            Slot::Withdrawn(_) | Slot::Nothing => None,
+            Slot::Announced(..) | Slot::Withdrawn(_) | Slot::Nothing => None,
         };
         let (alive, left): (Vec<_>, Vec<_>) = (0..self.slots.len()).filter_map(left).unzip();
         let Some(longest) = left.into_iter().max() else { return self.merge_now(young, Vec::new(), now) };

@@ -3,9 +3,14 @@
 mod merging;
 mod model;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use model::{Findings, Job, Model, Scene};
+use model::{Findings, Job, Model, Scene, child};
+
+use super::protocol::{Ask, FUTURE, Outcome, Protocol, SETTLED, Step, Told, YOUTH};
+use super::slot::{Slot, slot_tag};
+use crate::image::{Document, Index};
 
 use Job::{Merge, Naive, Rebase, Replace};
 
@@ -115,5 +120,92 @@ fn a_rewrite_and_a_merge_in_every_schedule() {
             assert_good(scene(&[job, Merge("amd64 1"), Merge("riscv64 1")], &HELD));
             assert_good(scene(&[job, Merge("amd64 1"), Merge("amd64 2")], &HELD));
         }
+    }
+}
+
+/// What one writer does with an index of these children and these slots, whose ages are in seconds: the children that the
+/// tag has at the end, or that it waits.
+fn alone(mut run: Protocol, held: &[&str], slots: &[(&str, i64)]) -> Result<Vec<String>, &'static str> {
+    let time = 1_700_000_000;
+    let mut tags = HashMap::new();
+    let mut documents = HashMap::new();
+    let mut put = |tags: &mut HashMap<String, _>, tag: String, index: Index| {
+        tags.insert(tag, index.digest);
+        documents.insert(index.digest, Document::Index(index));
+        documents.clone()
+    };
+    let children: Vec<_> = held.iter().map(|name| child(name)).collect();
+    let mut kept = put(&mut tags, "latest".to_owned(), Index::fresh(&children));
+    for (name, age) in slots {
+        let tag = slot_tag("latest", &child(name).platform()).expect("a slot");
+        kept = put(&mut tags, tag, Slot::announce(&child(name), time - age));
+    }
+    let mut told = Told::Nothing;
+    loop {
+        let ask = match run.step(told, Duration::ZERO) {
+            Step::Ask(ask) => ask,
+            Step::Done(index) => {
+                let known = held.iter().chain(slots.iter().map(|(name, _)| name)).chain(&["riscv64 1"]);
+                let known: HashMap<_, _> = known.map(|name| (child(name).blob.digest, (*name).to_owned())).collect();
+                return Ok(index.children.iter().map(|child| known[&child.blob.digest].clone()).collect());
+            }
+            Step::GivenUp(_) | Step::Failed(_) => return Err("fails"),
+        };
+        told = match ask {
+            Ask::Clock => Told::Clock(Some(time)),
+            Ask::Get(digest) => Told::Document(kept.get(&digest).cloned()),
+            Ask::Config(_) => Told::Config(None),
+            Ask::Make(document) => match document {
+                Some(Document::Index(index)) => Told::Made(Box::new(index)),
+                Some(Document::Manifest(_)) | None => return Err("has nothing to rebase"),
+            },
+            Ask::Wait(_) => return Err("waits"),
+            Ask::Look(asked) => Told::Digests(asked.iter().map(|tag| tags.get(tag).copied()).collect()),
+            Ask::Put { tag, index } => {
+                kept = put(&mut tags, tag, *index);
+                Told::Put(Outcome::Done)
+            }
+        };
+    }
+}
+
+#[test]
+fn how_old_slots_count() {
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).expect("a time");
+    for (age, counts) in [
+        (0, true),
+        (seconds(YOUTH) - 1, true),
+        (seconds(YOUTH), false),
+        (-3_600, true),
+        (-seconds(FUTURE), true),
+        (-seconds(FUTURE) - 1, false),
+    ] {
+        let run = Protocol::merge("latest", &[child("riscv64 1")], Duration::ZERO);
+        let children = alone(run, &["amd64 0", "arm64 0"], &[("amd64 1", age)]);
+        let amd64 = if counts { "amd64 1" } else { "amd64 0" };
+        assert_eq!(children, Ok([amd64, "arm64 0", "riscv64 1"].map(str::to_owned).to_vec()), "{age}");
+    }
+}
+
+#[test]
+fn a_rewriter_waits_for_those_only_whose_children_are_to_come() {
+    let settled = i64::try_from(SETTLED.as_secs()).expect("a time");
+    for (slots, waits) in [
+        (&[][..], false),
+        (&[("amd64 0", 5), ("arm64 0", 5)], false),
+        (&[("amd64 0", 5), ("arm64 1", 5)], true),
+        (&[("amd64 0", 5), ("arm64 1", settled - 1)], true),
+        // Its writer is dead, and the one that is young is done.
+        (&[("amd64 0", 5), ("arm64 1", settled)], false),
+        (&[("amd64 1", 5), ("arm64 1", settled)], true),
+        // Long ago, and years ahead.
+        (&[("arm64 1", 7_200)], false),
+        (&[("arm64 1", -100_000_000)], false),
+    ] {
+        let result = alone(Protocol::rewrite("latest", Duration::ZERO), &["amd64 0", "arm64 0"], slots);
+        let merged = slots.contains(&("arm64 1", settled));
+        let arm64 = if merged { "arm64 1" } else { "arm64 0" };
+        let expected = if waits { Err("waits") } else { Ok(["amd64 0", arm64].map(str::to_owned).to_vec()) };
+        assert_eq!(result, expected, "{slots:?}");
     }
 }
