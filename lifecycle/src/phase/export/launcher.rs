@@ -34,7 +34,9 @@ pub(super) fn choose(given: Option<&Path>, target: &Platform, strict: bool) -> R
 }
 
 fn choose_from(usual: &Path, given: Option<&Path>, target: &Platform, strict: bool) -> Result<Chosen, ExportError> {
-    let first = Chosen::new(given.unwrap_or(usual), "launcher");
+    let named = given.and_then(Path::file_name).and_then(|name| name.to_str());
+    let component = named.filter(|name| name.starts_with("launcher-linux-")).unwrap_or("launcher");
+    let first = Chosen::new(given.unwrap_or(usual), component);
     if !strict {
         // One that cannot be read is an error where it is packed.
         if let Ok(Some(found)) = elf::of_file(&first.path)
@@ -128,6 +130,8 @@ mod tests {
         let wrong = choose(Some("arm"), "amd64", true).expect_err("no launcher");
         assert!(wrong.ends_with("arm' is for arm64, not for linux/amd64"), "{wrong}");
         assert_eq!(choose(Some("arm"), "amd64", false).expect("chosen"), "arm launcher");
+        let given = choose(Some("launcher-linux-arm64"), "arm64", true).expect("chosen");
+        assert_eq!(given, "launcher-linux-arm64 launcher-linux-arm64", "its SBOM is the one of its name");
         fs::remove_file(path("launcher")).expect("removed");
         assert_eq!(choose(None, "arm64", true).expect("chosen"), "launcher-linux-arm64 launcher-linux-arm64");
         assert!(choose(Some("nowhere"), "arm64", true).is_err());
