@@ -18,7 +18,7 @@ use super::super::saved::{self, Names, tell_index};
 use super::{App, Inputs, RebaseError, Rules, open_base, rebase};
 use crate::digest::Digest;
 use crate::image::index::{Held, IndexChange, IndexChild};
-use crate::image::{Child, Document, Format, Image, Index, Pushed, Reference, Store, StoreError};
+use crate::image::{Child, Document, Format, Image, Index, Manifest, Pushed, Reference, Store, StoreError};
 use crate::phase::Timer;
 use crate::target;
 
@@ -53,8 +53,14 @@ impl Source {
         let children: Vec<(Digest, Option<Platform>)> = match &document {
             Document::Manifest(manifest) => vec![(manifest.digest, None)],
             Document::Index(index) => {
-                let images = index.children.iter().filter(is_image);
-                images.map(|child| (child.blob.digest, child.platform.as_ref().map(Target::platform))).collect()
+                let mut images = Vec::new();
+                for child in index.children.iter().filter(is_image) {
+                    let described = child.platform.as_ref().map(Target::platform);
+                    if described.is_some() || has_image_config(name, &child.blob.digest, store)? {
+                        images.push((child.blob.digest, described));
+                    }
+                }
+                images
             }
         };
         let mut apps = Vec::new();
@@ -132,6 +138,18 @@ fn digest(document: &Document) -> Digest {
 fn is_image(child: &&Child) -> bool {
     Format::of_manifest(&child.blob.media_type).is_some()
         && child.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+}
+
+/// Whether a manifest is an image's: of what states no platform, some is something else altogether (a chart, a signature).
+fn has_image_config(name: &str, digest: &Digest, store: &dyn Store) -> Result<bool, RebaseError> {
+    let failed = |cause: StoreError| RebaseError::App { name: format!("{name} ({digest})"), cause };
+    let name = store.name_by_digest(name, digest).map_err(failed)?;
+    Ok(match store.document(&name).map_err(failed)? {
+        Document::Manifest(Manifest { config, .. }) => {
+            [Format::Oci, Format::Docker].iter().any(|format| format.config() == config.media_type)
+        }
+        Document::Index(_) => false,
+    })
 }
 
 fn platform(image: &Image) -> Platform {

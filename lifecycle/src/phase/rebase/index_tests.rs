@@ -74,13 +74,21 @@ fn every_image_goes_onto_the_run_image_for_its_machine() {
         attestation
     };
     let nested = put("nested", Format::Oci.index());
-    let more = [attestation("amd64"), attestation("arm64"), nested];
+    // Neither does it have a platform, nor is it an image.
+    let empty = Digest::of(b"{}").to_string();
+    let chart = json!({"schemaVersion": 2, "mediaType": Format::Oci.manifest(), "layers": [],
+        "config": {"mediaType": "application/vnd.cncf.helm.config.v1+json", "size": 2, "digest": empty}});
+    let chart = chart.to_string().into_bytes();
+    let size = chart.len();
+    let digest = world.0.insert("r.io/app:chart", Format::Oci.manifest(), chart).expect("put").to_string();
+    let chart = json!({ "mediaType": Format::Oci.manifest(), "size": size, "digest": digest });
+    let more = [attestation("amd64"), attestation("arm64"), nested, chart];
     for (filter, expected) in [(None, 0), (Some("arm64"), 1)] {
         world.index(APP, &["r.io/app:amd64", "r.io/app:arm64"], &more);
         let inputs = filter.map_or(inputs("0.15"), |arch| only(inputs("0.15"), arch));
         let (report, indexes) = rebased(&world, &inputs).expect("rebased");
         let after = index(&world, APP);
-        assert_eq!(after.children.len(), 3 + expected, "attestations go with what they are about");
+        assert_eq!(after.children.len(), 4 + expected, "attestations go with what they are about");
         assert_eq!(after.other["annotations"]["a"], "b");
         assert_eq!(indexes.indexes[0].digest, after.digest.to_string());
         assert_eq!((indexes.indexes.len(), indexes.indexes[0].tag.as_str()), (1, APP));
