@@ -266,7 +266,10 @@ impl PhaseError for RebaseError {
     fn advice(&self) -> Option<String> {
         match self {
             Self::Child { cause, .. } => Some(cause.advice().unwrap_or_else(|| {
-                format!("Nothing was written. To rebase some of the images only: -target-arch, or {}.", input::env::TARGET_ARCH)
+                format!(
+                    "Nothing was written. To rebase some of the images only: -target-arch, or {}.",
+                    input::env::TARGET_ARCH
+                )
             })),
             Self::NotRebasable | Self::OtherTarget { .. } | Self::NotNamed { .. } => Some(format!(
                 "To rebase all the same: -force (from Platform API 0.12 on), or {}=true.",

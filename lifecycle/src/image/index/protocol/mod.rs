@@ -59,6 +59,8 @@
 //!   its put, while a rewrite ends. If it is the rewriter's index that it overwrites, the old one is back, with the merged
 //!   child; if it is another merge's, it would mend that from the slots, but the rewriter has withdrawn them. (The other
 //!   way around, a merge that is over between the rewriter's last look and its put, is mended by the read that follows.)
+//! - The same by another rewriter, where the two want different things: a rebase that puts what it made from the children
+//!   that a replacement has just replaced.
 //! - A writer that is killed after its put and before it is done: what it has overwritten is missing until the next
 //!   writer, at most [`YOUTH`] later, reads the slots.
 //! - A tag that something without the protocol moves less than [`YOUTH`] after a merge.

@@ -432,9 +432,7 @@ impl Protocol {
             return self.ask(State::Making, Ask::Make(document));
         }
         let time = self.time(now);
-        let is_held = |child: &IndexChild| {
-            matches!(self.held.as_deref(), Some((Document::Index(_), held)) if held.holds(std::slice::from_ref(child)))
-        };
+        let is_held = |child: &IndexChild| matches!(self.held.as_deref(), Some((Document::Index(_), held)) if held.holds(std::slice::from_ref(child)));
         // For how many seconds a writer may be alive whose child is still to come.
         let left = |slot| match self.says(slot) {
             Slot::Announced(child, announced) if !is_held(child) && self.is_young(*announced, now) => {

@@ -123,6 +123,21 @@ fn a_rewrite_and_a_merge_in_every_schedule() {
     }
 }
 
+#[test]
+fn two_rewrites_in_every_schedule() {
+    for (jobs, for_ever) in [
+        ([Rebase, Rebase], false),
+        ([Replace("arm64 new"), Replace("arm64 new")], false),
+        ([Replace("arm64 new"), Rebase], true),
+    ] {
+        let scene = Scene { for_ever, ..scene(&jobs, &HELD) };
+        assert_good(scene.clone());
+        assert_good(Scene { slots: vec![YOUNG], ..scene.clone() });
+        assert_good(Scene { kills: 1, slots: vec![YOUNG, LEFT_OVER], ..scene.clone() });
+        assert_good(Scene { unanswered: 1, slots: vec![YOUNG], ..scene });
+    }
+}
+
 /// What one writer does with an index of these children and these slots, whose ages are in seconds: the children that the
 /// tag has at the end, or that it waits.
 fn alone(mut run: Protocol, held: &[&str], slots: &[(&str, i64)]) -> Result<Vec<String>, &'static str> {

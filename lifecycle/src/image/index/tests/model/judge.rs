@@ -7,6 +7,15 @@ use super::{Job, Model, Slot, State, Writer, child, platform, rebased};
 use crate::digest::Digest;
 use crate::image::Document;
 
+/// What became of a child.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Old,
+    Rebased,
+    /// It is gone, or the new one.
+    Replaced,
+}
+
 impl Model {
     /// Checks an end, and after a kill the next run; whether all is well.
     pub(super) fn check_end(&self, state: &State) -> bool {
@@ -80,12 +89,13 @@ impl Model {
             Job::Replace(name) => Some(name),
             Job::Rebase | Job::Merge(_) | Job::Naive(_) => None,
         });
-        // Whether the children that a rewrite concerned are new or old: all are the one or all the other.
+        let and_rebased = state.writers.iter().any(|writer| matches!(writer.job, Job::Rebase));
+        // What became of the children that a rewrite concerned: of all of them the same.
         let mut rewritten = None;
-        let mut note = |new: bool, what: String| match rewritten {
-            Some(before) if before != new => Err(format!("{what}: some children are rewritten and some are not")),
+        let mut note = |fate: Fate, what: String| match rewritten {
+            Some(before) if before != fate => Err(format!("{what}: some children are {before:?} and some are not")),
             _ => {
-                rewritten = Some(new);
+                rewritten = Some(fate);
                 Ok(())
             }
         };
@@ -151,23 +161,24 @@ impl Model {
         }
         for (platform, old) in concerned {
             let held = children.get(&platform);
-            let is_new = match (held, replaced) {
-                (Some(held), _) if *held == old => false,
-                (Some(held), None) if *held == rebased(&old) => true,
-                (None, Some(_)) => true,
-                (Some(held), Some(new)) if held == new => true,
+            let is_replaced = rewriter.is_some_and(|writer| replaced.is_some() && writer.done.is_some());
+            let fate = match (held, replaced) {
+                (Some(held), _) if *held == old => Fate::Old,
+                (Some(held), _) if *held == rebased(&old) && and_rebased && !is_replaced => Fate::Rebased,
+                (None, Some(_)) => Fate::Replaced,
+                (Some(held), Some(new)) if held == new || and_rebased && *held == rebased(new) => Fate::Replaced,
                 _ => return Err(format!("{platform}: {old} was there, and {held:?} is")),
             };
             if let Some(writer) = rewriter
                 && writer.done.is_some()
-                && !is_new
+                && fate == Fate::Old
             {
                 return Err(format!("{platform}: {old} was rewritten, and is there nevertheless"));
             }
-            if rewriter.is_none() && is_new {
+            if rewriter.is_none() && fate != Fate::Old {
                 return Err(format!("{platform}: {old} is gone"));
             }
-            note(is_new, platform)?;
+            note(fate, platform)?;
         }
         Ok(())
     }

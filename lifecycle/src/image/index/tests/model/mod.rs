@@ -57,6 +57,8 @@ pub(super) struct Scene {
     /// Whether a look at a slot that nobody can put any more may come at any time, and not only at once: it makes no
     /// difference to what comes of it, and many more schedules.
     pub(super) every_schedule: bool,
+    /// Whether writers can undo each other's work for as long as their pauses are equal, until they give up.
+    pub(super) for_ever: bool,
 }
 
 /// What came of a scene.
@@ -345,8 +347,9 @@ impl Model {
     fn search(&self, state: &State, depth: usize) -> Count {
         let key = state.key();
         if let Some(count) = self.seen.borrow().get(&key) {
-            assert!(!count.0.is_nan(), "writers that can go on for ever");
-            return *count;
+            let is_circle = count.0.is_nan();
+            assert!(!is_circle || self.scene.for_ever, "writers that can go on for ever");
+            return if is_circle { (0.0, 0.0) } else { *count };
         }
         self.seen.borrow_mut().insert(key, (f64::NAN, 0.0));
         let choices = self.choices(state);
@@ -480,6 +483,8 @@ impl Model {
                 // What is on its way was made before, and what was overwritten is mended from slots that are no more.
                 state.stale[other] |= matches!(writer.next, Next::Put(0, _));
                 state.uncovered |= writer.unmended;
+                // What another rewriter has put since this one's last look is undone.
+                state.uncovered |= tag == 0 && overwrites && matches!(writer.job, Job::Rebase | Job::Replace(_));
             }
         } else if tag == 0 {
             state.uncovered |= overwrites && state.stale[at];
