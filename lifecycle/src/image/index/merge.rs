@@ -103,6 +103,12 @@ impl Held {
         self.is_index && wanted.iter().all(held)
     }
 
+    /// What it has of the child's platform, where that is another image.
+    pub fn other_of(&self, wanted: &IndexChild) -> Option<Digest> {
+        let mut others = self.children.iter().map(|child| (child, child.blob.digest));
+        others.find(|(child, digest)| is_replaced_by(child, wanted) && *digest != wanted.blob.digest).map(|(_, it)| it)
+    }
+
     /// The index with these children, each in the place of those of its platform. Of two of one platform the later.
     pub fn merged(&self, new: &[IndexChild]) -> Index {
         let mut children = self.children.clone();

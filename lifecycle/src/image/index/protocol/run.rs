@@ -35,6 +35,8 @@ pub struct Protocol {
     failures: u32,
     /// Whether it was said that others are waited for.
     waits: bool,
+    /// Children of others of which it was said that they replace what the tag has.
+    told: Vec<Digest>,
     state: State,
     /// Of a rewriter.
     rewrite: Phase,
@@ -129,6 +131,7 @@ impl Protocol {
             rounds: 0,
             failures: 0,
             waits: false,
+            told: Vec::new(),
             state: State::Begin,
             rewrite: Phase::Quiet,
         }
@@ -411,10 +414,22 @@ impl Protocol {
         if !overwritten.is_empty() {
             return self.announce(overwritten, now);
         }
-        let index = match self.held.as_deref() {
-            Some((_, held)) => held.merged(young),
-            None => Held::default().merged(young),
-        };
+        let held = self.held.as_ref().map_or_else(Held::default, |held| held.1.clone());
+        for (child, other) in young.iter().filter_map(|child| Some((child, held.other_of(child)?))) {
+            let digest = child.blob.digest;
+            let is_own = self.own.iter().any(|own| own.child.blob.digest == digest);
+            if !is_own && !self.told.contains(&digest) {
+                // Usual where somebody merges at the same time; a surprise where the tag was put back by hand.
+                log::info!(
+                    "Index '{}': {digest} for {} was announced within {} minutes and takes the place of {other}",
+                    self.tag,
+                    child.platform(),
+                    YOUTH.as_secs() / 60
+                );
+                self.told.push(digest);
+            }
+        }
+        let index = held.merged(young);
         self.check(Box::new(index))
     }
 

@@ -11,6 +11,7 @@ use model::{Findings, Job, Model, Scene, child};
 use super::protocol::{Ask, FUTURE, Outcome, Protocol, SETTLED, Step, Told, YOUTH};
 use super::slot::{Slot, slot_tag};
 use crate::image::{Document, Index};
+use crate::test_log::captured;
 
 use Job::{Merge, Naive, Rebase, Replace};
 
@@ -196,7 +197,11 @@ fn how_old_slots_count() {
         (-seconds(FUTURE) - 1, false),
     ] {
         let run = Protocol::merge("latest", &[child("riscv64 1")], Duration::ZERO);
-        let children = alone(run, &["amd64 0", "arm64 0"], &[("amd64 1", age)]);
+        let (children, told) = captured(|| alone(run, &["amd64 0", "arm64 0"], &[("amd64 1", age)]));
+        let (new, old) = (child("amd64 1").blob.digest, child("amd64 0").blob.digest);
+        let place = format!("{new} for linux/amd64 was announced within 15 minutes and takes the place of {old}");
+        let line = format!("info: Index 'latest': {place}");
+        assert_eq!(told, if counts { vec![line] } else { Vec::new() }, "{age}");
         let amd64 = if counts { "amd64 1" } else { "amd64 0" };
         assert_eq!(children, Ok([amd64, "arm64 0", "riscv64 1"].map(str::to_owned).to_vec()), "{age}");
     }
