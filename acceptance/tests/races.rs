@@ -1,4 +1,5 @@
-//! Exporters for several targets merge into the index under one tag at the same time: none is lost, none is stale.
+//! Exporters for several targets, and indexers, merge into the index under one tag at the same time: none is lost, none is
+//! stale.
 //!
 //! `ACCEPTANCE_RACES` says how many races there are of each size.
 
@@ -78,6 +79,64 @@ fn exports_at_the_same_time_are_all_in_the_index() {
         let each = began.elapsed().as_millis() / u128::try_from(races.max(1)).expect("a number");
         tell(&format!("{races} races of {size} exporters: none lost, none stale, {held} images; {each} ms each"));
     }
+}
+
+/// An indexer that joins two images meets an exporter for a third machine and two for one and the same; then the index is
+/// replaced, and merged into again.
+#[test]
+fn indexers_and_exporters_for_one_machine_meet() {
+    let races = how_many("ACCEPTANCE_RACES", 2);
+    let registry = Registry::start();
+    let app = |tag: &str| registry.image(&format!("app:{tag}"));
+    let builds = ["amd64", "amd64", "riscv64", "arm64", "s390x"].map(|target| {
+        let run_image = push_run_image_for(&registry, &format!("run-{target}"), target);
+        Prepared::new(target, &run_image, &app("none"))
+    });
+    let [one, another, third, joined @ ..] = &builds;
+    let (mut firsts, began) = (0, Instant::now());
+    for race in 0..races {
+        for (number, build) in builds.iter().enumerate() {
+            build.build(format!("race {race} of {number}"));
+        }
+        // What the indexer joins was exported before, apart.
+        let mut indexer = one.project().lifecycle().phase("indexer").env("CNB_REGISTRY_AUTH", "{}");
+        indexer = indexer.env("CNB_EXPERIMENTAL_MODE", "quiet");
+        indexer = indexer.flag("index-report", one.project().path("index-report.toml")).arg(app(&format!("{race}")));
+        for build in joined {
+            let apart = format!("{race}-{}", build.project().target().expect("a target"));
+            build.exporter(&app(&apart)).env("CNB_EXPORT_INDEX", "off").run().succeeds();
+            indexer = indexer.arg(registry.image(&format!("app@{}", build.exported())));
+        }
+        let tag = race.to_string();
+        let mut writers = vec![start(indexer.command())];
+        writers.extend([one, another, third].map(|build| start(build.exporter(&app(&tag)).command())));
+        for writer in writers {
+            let output = writer.wait_with_output().expect("ended");
+            assert!(output.status.success(), "{tag}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let held: BTreeMap<_, _> = registry.children(&format!("app:{tag}")).into_iter().collect();
+        // Of two for one machine it is the one that was announced last.
+        let announced = registry.children(&format!("app:{tag}-cnb-linux-amd64")).remove(0).1;
+        assert!([one.exported(), another.exported()].contains(&announced), "{announced}");
+        firsts += usize::from(announced == one.exported());
+        let mut expected = BTreeMap::from([("linux/amd64".to_owned(), announced)]);
+        for build in joined.iter().chain([third]) {
+            expected.insert(format!("linux/{}", build.project().target().expect("a target")), build.exported());
+        }
+        assert_eq!(held, expected, "{tag}");
+
+        another.exporter(&app(&tag)).env("CNB_EXPORT_INDEX", "replace").run().succeeds();
+        let replaced = [("linux/amd64".to_owned(), another.exported())];
+        assert_eq!(registry.children(&format!("app:{tag}")), replaced, "{tag}: nothing comes back");
+        third.exporter(&app(&tag)).run().succeeds();
+        let merged = [replaced[0].clone(), ("linux/riscv64".to_owned(), third.exported())];
+        assert_eq!(registry.children(&format!("app:{tag}")), merged, "{tag}");
+    }
+    let each = began.elapsed().as_millis() / u128::try_from(races.max(1)).expect("a number");
+    tell(&format!(
+        "{races} races of an indexer, an exporter, and two for one machine (the first of which was last {firsts} times): \
+         none lost, none stale; {each} ms each"
+    ));
 }
 
 /// What the exporters do not do: read, add, write, and read back.
