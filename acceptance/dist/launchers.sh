@@ -48,7 +48,8 @@ for line in "${architectures[@]}"; do
     # Nothing that is said of a path depends on where this is.
     flags="-C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no --remap-path-prefix=$PWD=."
     flags+=" --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$sysroot/lib/rustlib/src/rust=rust"
-    ! has "$host/bin/rust-lld" || flags+=" -C linker=rust-lld"
+    # Functions that are the same to the byte are kept once.
+    ! has "$host/bin/rust-lld" || flags+=" -C linker=rust-lld -C link-arg=--icf=all"
     if [[ -z $debian ]]; then
         if ! has "$target/lib/self-contained/libc.a" && ! rustup target add "$target"; then
             say "none for $architecture: rustup has no $target."
