@@ -17,6 +17,7 @@ pub mod image;
 pub mod interceptor;
 pub mod killer;
 mod lifecycle;
+pub mod marker;
 mod project;
 pub mod random;
 mod registry;

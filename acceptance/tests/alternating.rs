@@ -10,8 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use acceptance::image;
-use acceptance::{Architecture, Builder, Registry, Tool, emulation};
+use acceptance::{Architecture, Builder, Registry, Tool, emulation, image, marker};
 
 /// How builds are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,19 +51,6 @@ version = "1"
 [[targets]]
 os = "linux"
 build-arch = ["*"]
-"#;
-
-/// Two layers that are cached, and one that is not.
-const BUILD: &str = r#"#!/usr/bin/env bash
-set -eu
-for layer in both tools app; do
-    if [[ -e $CNB_LAYERS_DIR/$layer/made ]]; then echo "FOUND $layer $(cat "$CNB_LAYERS_DIR/$layer/made")"; fi
-    mkdir -p "$CNB_LAYERS_DIR/$layer"
-    echo "for $CNB_TARGET_ARCH on $(uname -m)" > "$CNB_LAYERS_DIR/$layer/made"
-done
-printf '[types]\nlaunch = true\ncache = true\n' > "$CNB_LAYERS_DIR/both.toml"
-printf '[types]\nbuild = true\ncache = true\n' > "$CNB_LAYERS_DIR/tools.toml"
-printf '[types]\nlaunch = true\n' > "$CNB_LAYERS_DIR/app.toml"
 "#;
 
 /// A builder of each architecture, and one cache.
@@ -140,7 +126,7 @@ impl Builders {
                 phase = phase.arg(self.registry.image(&format!("app:{tag}")));
             }
             let outcome = phase.run().succeeds();
-            found.extend(outcome.stdout.lines().filter_map(|line| line.strip_prefix("FOUND ")).map(str::to_owned));
+            found.extend(marker::found(&outcome.stdout));
         }
         found
     }
@@ -151,7 +137,7 @@ fn builder(architecture: Architecture, reference: Option<&Path>) -> Builder {
     let buildpack = builder.path("cnb/buildpacks/test_marker/1");
     fs::create_dir_all(buildpack.join("bin")).expect("created");
     fs::write(buildpack.join("buildpack.toml"), BUILDPACK).expect("written");
-    for (name, text) in [("detect", "#!/usr/bin/env bash\n"), ("build", BUILD)] {
+    for (name, text) in [("detect", "#!/usr/bin/env bash\n"), ("build", marker::BUILD)] {
         fs::write(buildpack.join("bin").join(name), text).expect("written");
         fs::set_permissions(buildpack.join("bin").join(name), fs::Permissions::from_mode(0o755)).expect("executable");
     }
@@ -166,9 +152,7 @@ fn builder(architecture: Architecture, reference: Option<&Path>) -> Builder {
 }
 
 fn markers(way: Way) -> Vec<String> {
-    ["both", "tools"]
-        .map(|layer| format!("{layer} for {} on {}", way.target().name(), way.machine().machine()))
-        .to_vec()
+    marker::cached(way.target().name(), way.machine())
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! The buildpack says in its layers for which machine and on which they were made, and says what it finds in them. No image
 //! is started here, so nothing has to be emulated.
 
+use acceptance::exports::push_run_images;
 use acceptance::image::{self, Format, push_run_image_for};
-use acceptance::{Build, Project, Registry};
+use acceptance::{Architecture, Build, Project, Registry, marker};
 use serde_json::json;
 
 /// The machine of the tests, and another one.
@@ -15,46 +16,14 @@ fn own_and_other() -> (&'static str, &'static str) {
 
 const PHASES: [&str; 5] = ["analyzer", "detector", "restorer", "builder", "exporter"];
 
-/// Leaves its target in three layers: in the app image and cached, only cached, only in the app image.
-const BUILD: &str = r#"
-here="${CNB_TARGET_ARCH:-none}"
-for layer in both tools app; do
-    if [[ -e $CNB_LAYERS_DIR/$layer/target ]]; then echo "FOUND $layer for $(cat "$CNB_LAYERS_DIR/$layer/target")"; fi
-    mkdir -p "$CNB_LAYERS_DIR/$layer"
-    echo "$here" > "$CNB_LAYERS_DIR/$layer/target"
-done
-printf '[types]\nlaunch = true\ncache = true\n' > "$CNB_LAYERS_DIR/both.toml"
-printf '[types]\nbuild = true\ncache = true\n' > "$CNB_LAYERS_DIR/tools.toml"
-printf '[types]\nlaunch = true\n' > "$CNB_LAYERS_DIR/app.toml"
-printf '[[processes]]\ntype = "web"\ncommand = ["/bin/sh"]\n' > "$CNB_LAYERS_DIR/launch.toml"
-"#;
-
-/// A project whose buildpack can build for both machines on both.
-fn project() -> Project {
+fn build(target: Option<&str>) -> Build {
     let project = Project::empty();
-    let targets = ["amd64", "arm64"]
-        .map(|arch| format!("[[targets]]\nos = \"linux\"\narch = \"{arch}\"\nbuild-arch = [\"*\"]\n"));
-    project.shell_buildpack("0.12", "test/marker", "1", &targets.concat(), "true", BUILD);
+    marker::add(&project, "");
     project.order(&[&["test/marker@1"]]);
     project.write("app/file", "content");
-    project
-}
-
-/// Run images `run-amd64`, `run-arm64`, and `run` for both.
-fn registry() -> Registry {
-    let registry = Registry::start();
-    for arch in ["amd64", "arm64"] {
-        push_run_image_for(&registry, &format!("run-{arch}"), arch);
-    }
-    let platform = |arch: &str| json!({ "platform": { "os": "linux", "architecture": arch } });
-    registry.push_index("run", &[("run-amd64", platform("amd64")), ("run-arm64", platform("arm64"))]);
-    registry
-}
-
-fn build(target: Option<&str>) -> Build {
-    let project = project();
     let project = target.map_or_else(|| project.by(project.lifecycle()), |target| project.for_target(target));
-    let registry = registry();
+    let registry = Registry::start();
+    push_run_images(&registry, "run", &["amd64", "arm64"], "1");
     let run_image = registry.image("run");
     Build { project, registry, run_image, cache_image: None }
 }
@@ -79,8 +48,9 @@ fn a_cross_build_gives_an_image_for_the_target() {
     assert_eq!(analyzed["target-arch"].as_str(), Some(other));
     assert_eq!(analyzed["run-image"]["target"]["arch"].as_str(), Some(other));
     assert_eq!(build.project.toml("layers/group.toml")["build-arch"].as_str(), Some(own));
-    assert_eq!(build.project.read("layers/test_marker/both/target").trim(), other);
-    assert!(outcomes.iter().all(|outcome| !outcome.output().contains("FOUND")));
+    let made = build.project.read("layers/test_marker/both/made");
+    assert_eq!(made.trim(), marker::text(other, Architecture::HERE));
+    assert!(outcomes.iter().all(|outcome| marker::found(&outcome.stdout).is_empty()));
 
     // One process does the same.
     build.project.new_layers();
@@ -103,8 +73,8 @@ fn every_platform_api_builds_for_a_target() {
             phase.env("CNB_EXPORT_INDEX", "merge").run().succeeds();
         }
         assert_eq!(platforms(&build, "app"), [format!("linux/{other}")], "{api}");
-        let target = build.project.read("layers/test_marker/both/target");
-        assert_eq!(target.trim(), other, "{api}");
+        let made = build.project.read("layers/test_marker/both/made");
+        assert_eq!(made.trim(), marker::text(other, Architecture::HERE), "{api}");
     }
 }
 
@@ -123,10 +93,9 @@ fn caches_of_different_targets_never_meet() {
                 if target.is_empty() { build.project.without_target() } else { build.project.for_target(target) };
             let printed = build.five("app")[3].stdout.clone();
             let expected = if target.is_empty() { own } else { target };
-            let found: Vec<&str> = printed.lines().filter(|line| line.starts_with("FOUND")).collect();
-            let hits = [format!("FOUND both for {expected}"), format!("FOUND tools for {expected}")];
-            let hits = if seen.contains(&target) { hits.to_vec() } else { Vec::new() };
-            assert_eq!(found, hits, "{target} after {seen:?}, with an image: {with_image}");
+            let hits = marker::cached(expected, Architecture::HERE);
+            let hits = if seen.contains(&target) { hits } else { Vec::new() };
+            assert_eq!(marker::found(&printed), hits, "{target} after {seen:?}, with an image: {with_image}");
             seen.push(target);
         }
         if with_image {
