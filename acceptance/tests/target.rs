@@ -6,6 +6,7 @@
 
 use acceptance::exports::push_run_images;
 use acceptance::image::{self, Format, push_run_image_for};
+use acceptance::snapshot::snapshot;
 use acceptance::{Architecture, Build, Project, Registry, marker};
 use serde_json::json;
 
@@ -325,6 +326,29 @@ fn a_buildpack_that_does_not_say_that_it_can_fails_with_a_remedy() {
     }
     build.project.order(&[&["test/silent@1?", "test/marker@1"]]);
     build.phase_for("detector", "app").run().succeeds().says("test/marker 1");
+}
+
+#[test]
+fn where_buildpacks_run_is_not_guessed_where_it_matters() {
+    let (_, other) = own_and_other();
+    let build = build(Some(other));
+    build.five("app");
+    let cache = snapshot(&build.project.path("cache"));
+    build.project.new_layers();
+    build.run(&PHASES[..2], "app");
+    // As a detector leaves it that does not know the extension.
+    let group = build.project.read("layers/group.toml");
+    let without: Vec<_> = group.lines().filter(|line| !line.starts_with("build-arch")).collect();
+    build.project.write("layers/group.toml", without.join("\n"));
+    build.phase("restorer").run().succeeds().says("No cache is used");
+    build.phase("builder").run().ends_with(3).says("only a detector that writes build-arch");
+    assert!(!build.project.path("layers/test_marker/tools").exists());
+
+    build.project.write("layers/group.toml", &group);
+    build.phase("builder").run().succeeds();
+    build.project.write("layers/group.toml", without.join("\n"));
+    build.phase_for("exporter", "app").run().succeeds().says("No cache is used");
+    assert_eq!(snapshot(&build.project.path("cache")), cache);
 }
 
 #[test]

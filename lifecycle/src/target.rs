@@ -73,6 +73,8 @@ pub struct BuildTarget {
     asked: Option<Platform>,
     /// On which buildpacks run. In the phases that run none: what the detector wrote down.
     build: Platform,
+    /// Nobody wrote that down.
+    is_build_assumed: bool,
 }
 
 /// A target that cannot be used (exit code [`platform_spec::exit::INVALID_ARGUMENTS`]).
@@ -93,6 +95,17 @@ pub enum TargetError {
         /// What `[run-image.target]` says.
         run_image: String,
     },
+    /// Buildpacks would be run for another architecture, and nobody has asked them whether they can.
+    #[error(
+        "resolve inputs: the target is {target}, and this builder is for {builder}; only a detector that writes build-arch \
+         to group.toml finds out whether buildpacks can build so, and this group is of another one"
+    )]
+    UncheckedCross {
+        /// The target.
+        target: String,
+        /// What this program is for.
+        builder: String,
+    },
     /// Buildpacks would be run on two architectures.
     #[error(
         "resolve inputs: the detector ran on {detector} (group.toml: build-arch), but this builder is for {builder}; \
@@ -109,7 +122,9 @@ pub enum TargetError {
 impl PhaseError for TargetError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Analyzed(_) | Self::Disagrees { .. } | Self::OtherBuilder { .. } => exit::INVALID_ARGUMENTS,
+            Self::Analyzed(_) | Self::Disagrees { .. } | Self::UncheckedCross { .. } | Self::OtherBuilder { .. } => {
+                exit::INVALID_ARGUMENTS
+            }
         }
     }
 
@@ -121,7 +136,7 @@ impl PhaseError for TargetError {
 impl BuildTarget {
     /// What is known where there is no `analyzed.toml` yet; `asked` is the flag's or the variable's.
     pub fn new(asked: Option<Platform>) -> Self {
-        Self { asked, build: Platform::of_this_program() }
+        Self { asked, build: Platform::of_this_program(), is_build_assumed: false }
     }
 
     /// With another build architecture than this program's.
@@ -151,23 +166,38 @@ impl BuildTarget {
     }
 
     /// With the build architecture that `group.toml` names: in a hybrid build the exporter runs on another machine than
-    /// buildpacks did. Where a target was asked for and nothing is named, buildpacks ran on the target's own.
+    /// buildpacks did. Where a target was asked for and nothing is named, buildpacks ran on the target's own, as far as
+    /// one can tell ([`BuildTarget::is_build_assumed`]).
     #[must_use]
     pub fn of_group(mut self, group: &Group) -> Self {
         if let Some(target) = &self.asked {
             let named = Some(group.build_arch.as_str()).filter(|arch| !arch.is_empty());
+            self.is_build_assumed = named.is_none() && self.is_cross();
             self.build = Platform::new(target.os(), named.unwrap_or(target.arch()), "");
         }
         self
     }
 
-    /// Checks that the builder runs buildpacks where the detector did.
+    /// Whether it is only assumed where buildpacks run: the detector did not write it down, so that it is of a lifecycle
+    /// without the extension, and this program is for another architecture than the target. In a hybrid build that is the
+    /// target's, else this machine's.
+    pub fn is_build_assumed(&self) -> bool {
+        self.is_build_assumed
+    }
+
+    /// Checks that the builder runs buildpacks where the detector did. A detector that did not write it down has checked no
+    /// buildpack for a cross build.
     pub fn check_builder(&self, group: &Group) -> Result<(), TargetError> {
         let detector = Platform::new(self.build.os(), &group.build_arch, "");
-        if self.asked.is_none() || detector.arch().is_empty() || detector.arch() == self.build.arch() {
-            return Ok(());
+        let builder = self.build.arch().to_owned();
+        match &self.asked {
+            None => Ok(()),
+            Some(target) if detector.arch().is_empty() && self.is_cross() => {
+                Err(TargetError::UncheckedCross { target: target.to_string(), builder })
+            }
+            Some(_) if detector.arch().is_empty() || detector.arch() == self.build.arch() => Ok(()),
+            Some(_) => Err(TargetError::OtherBuilder { detector: detector.arch().to_owned(), builder }),
         }
-        Err(TargetError::OtherBuilder { detector: detector.arch().to_owned(), builder: self.build.arch().to_owned() })
     }
 
     /// What was asked for.
@@ -329,18 +359,24 @@ mod tests {
     #[test]
     fn the_build_architecture_is_the_detectors() {
         let group = |arch: &str| Group { build_arch: arch.to_owned(), ..Group::default() };
-        for (asked, on, recorded, expected) in [
-            ("arm64", "amd64", "arm64", "arm64"), // hybrid
-            ("arm64", "amd64", "amd64", "amd64"), // cross
-            ("arm64", "amd64", "", "arm64"),      // a detector without the extension cannot do a cross build
-            ("arm64", "arm64", "x86_64", "amd64"),
-            ("", "amd64", "arm64", "amd64"),
+        for (asked, on, recorded, expected, assumed) in [
+            ("arm64", "amd64", "arm64", "arm64", false), // hybrid
+            ("arm64", "amd64", "amd64", "amd64", false), // cross
+            ("arm64", "amd64", "", "arm64", true),       // hybrid, or a cross build that nobody checks
+            ("arm64", "arm64", "", "arm64", false),
+            ("arm64", "arm64", "x86_64", "amd64", false),
+            ("", "amd64", "arm64", "amd64", false),
+            ("", "amd64", "", "amd64", false),
         ] {
             let found = build(asked, on).of_group(&group(recorded));
-            assert_eq!(found.build().arch(), expected, "{asked} on {on}, recorded {recorded}");
+            let seen = (found.build().arch(), found.is_build_assumed());
+            assert_eq!(seen, (expected, assumed), "{asked} on {on}, recorded {recorded}");
         }
         assert_eq!(build("arm64", "amd64").check_builder(&group("amd64")), Ok(()));
-        assert_eq!(build("arm64", "amd64").check_builder(&group("")), Ok(()));
+        assert_eq!(build("arm64", "arm64").check_builder(&group("")), Ok(()));
+        let error = build("arm64", "amd64").check_builder(&group("")).expect_err("no buildpack was asked");
+        assert!(error.to_string().contains("the target is linux/arm64, and this builder is for amd64"), "{error}");
+        assert_eq!(error.exit_code(), 3);
         assert_eq!(build("", "amd64").check_builder(&group("arm64")), Ok(()));
         let error = build("arm64", "amd64").check_builder(&group("arm64")).expect_err("two machines");
         assert!(error.to_string().contains("ran on arm64 (group.toml: build-arch), but this builder is for amd64"));
