@@ -76,11 +76,13 @@ demo: set-up dist
 bench: set-up build
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --quiet --package acceptance --bin bench -- $(BENCH)
 
-# Random builds through this lifecycle and through the one in LIFECYCLE_REFERENCE_DIR; and builds for two architectures by
-# turns, if LIFECYCLE_REFERENCE_OTHER_DIR has its executables for the other one.
+# Random builds through this lifecycle and through the one in LIFECYCLE_REFERENCE_DIR; builds in which each phase is of one
+# of them, in every mix, with and without a target; rebases of each other's images; and builds for two architectures by turns,
+# if LIFECYCLE_REFERENCE_OTHER_DIR has its executables for the other one.
 compare: set-up build others
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --package acceptance --bin compare
-	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --package acceptance --test alternating -- --nocapture
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --package acceptance --test alternating --test mixes -- --nocapture
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --package acceptance --test rebase -- another_lifecycle
 
 # What the tests do a few times, all the times: whoever writes an index is killed at each of its requests, and 200 races of
 # two, four and eight exporters.

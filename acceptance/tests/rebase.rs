@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 
 use acceptance::image::{self, Bundle, Format};
-use acceptance::{Build, Phase, Project, Registry, Tool, USER};
+use acceptance::{Build, Lifecycle, Phase, Project, Registry, Tool, USER};
 use serde_json::Value;
 
 const METADATA: &str = "io.buildpacks.lifecycle.metadata";
@@ -311,4 +311,74 @@ fn of_an_index_this_machines_image_is_rebased_and_the_others_are_named() {
     assert_eq!(build.project.toml("layers/report.toml")["image"]["digest"].as_str(), Some(after.digest.as_str()));
     let indexes = build.project.toml("layers/index-report.toml");
     assert_eq!(indexes["indexes"][0]["tag"].as_str(), Some(name.as_str()));
+}
+
+/// `make compare`: with `LIFECYCLE_REFERENCE_DIR`, the directory of another lifecycle's executables.
+#[test]
+fn another_lifecycle_rebases_what_this_one_has_exported_and_this_one_what_another_has() {
+    let Some(reference) = std::env::var_os("LIFECYCLE_REFERENCE_DIR") else { return };
+    let mut build = exported(Format::Docker);
+    let lifecycles = [build.project.lifecycle().clone(), Lifecycle::at(reference.as_ref())];
+    let new = run_image(&build.registry, "run:new", "v2s2", &["--config.label=io.buildpacks.base.new=y"]);
+    let [old_base, new_base] =
+        [&build.run_image, &new].map(|name| image::inspect(&build.registry, name).diff_ids().len());
+    let inspect = |build: &Build, name: &str| image::inspect(&build.registry, &build.registry.image(name));
+    let rebase = |build: &mut Build, by: &Lifecycle, [from, to]: [&str; 2], onto: &str| {
+        build.project = build.project.by(by);
+        let phase = rebaser(build).flag("previous-image", build.registry.image(from)).flag("run-image", onto);
+        phase.arg(build.registry.image(to)).run().succeeds();
+        inspect(build, to)
+    };
+    for (number, exporter) in lifecycles.iter().enumerate() {
+        let app = format!("app-{number}");
+        build.project = build.project.by(exporter);
+        build.project.new_layers();
+        let creator = build.phase_for("creator", &app).flag("run", build.project.path("run.toml"));
+        creator.run().succeeds();
+        let before = inspect(&build, &app);
+        let [ours, theirs] = [0, 1].map(|by| {
+            let name = format!("{app}-by-{by}");
+            let rebased = rebase(&mut build, &lifecycles[by], [&app, &name], &new);
+            let back = format!("{name}-and-back");
+            let run_image = build.run_image.clone();
+            let back = rebase(&mut build, &lifecycles[1 - by], [&name, &back], &run_image);
+            assert_eq!(back.diff_ids(), before.diff_ids(), "{name}");
+            rebased
+        });
+        // The history is a recorded divergence.
+        let shown = |image: &image::Inspected| {
+            let mut config = image.config.clone();
+            config.as_object_mut().expect("an object").remove("history");
+            let label = config["config"]["Labels"][METADATA].take();
+            (config, serde_json::from_str::<Value>(label.as_str().expect("text")).expect("JSON"))
+        };
+        assert_eq!(shown(&ours), shown(&theirs), "{app}");
+        assert_eq!(ours.manifest["layers"], theirs.manifest["layers"], "{app}");
+        assert_eq!(ours.diff_ids()[new_base..], before.diff_ids()[old_base..], "{app}");
+        assert_eq!(ours.label("io.buildpacks.base.new"), "y");
+
+        // And whoever builds next finds in it what was there.
+        for (by, next) in lifecycles.iter().enumerate() {
+            build.project = build.project.by(next);
+            build.project.new_layers();
+            let creator = build.phase_for("creator", &format!("{app}-next-{by}"));
+            let creator = creator.flag("run", build.project.path("run.toml"));
+            let previous = build.registry.image(&format!("{app}-by-{}", 1 - by));
+            creator.flag("previous-image", previous).run().succeeds().says("Reusing layer 'samples/server:server'");
+        }
+    }
+
+    // A rebaser that knows no index leaves one image in its place.
+    let [ours, theirs] = &lifecycles;
+    build.project = build.project.by(ours);
+    let app = build.registry.image("index:two");
+    build.project.new_layers();
+    let creator = build.phase_for("creator", "index:two").flag("run", build.project.path("run.toml"));
+    creator.env("CNB_EXPERIMENTAL_MODE", "quiet").env("CNB_EXPORT_INDEX", "merge").run().succeeds();
+    let [(_, child)] = &build.registry.children("index:two")[..] else { panic!("one child") };
+    let alone = rebase(&mut build, theirs, [&format!("index@{child}"), "index:alone"], &new);
+    build.project = build.project.by(theirs);
+    let phase = rebaser(&build).env("CNB_EXPERIMENTAL_MODE", "quiet").env("CNB_EXPORT_INDEX", "merge");
+    phase.flag("run-image", &new).arg(&app).run().succeeds();
+    assert_eq!(digest(&build, "index:two"), alone.digest);
 }
