@@ -121,8 +121,10 @@ impl Client {
             ExchangeError::Network { cause, .. } => (cause.is_tls(), cause.is_timeout(), cause.name()),
             _ => (false, false, None),
         };
-        // A host without an address has none for http either; a proxy's may be another.
-        if is_tls || unknown.is_some_and(|name| name.host == host_and_port(&self.registry).0) {
+        // A host without an address has none for http either; a proxy's may be another. Whoever named the registry is told
+        // that http was tried as well.
+        let is_unknown = unknown.is_some_and(|name| name.host == host_and_port(&self.registry).0);
+        if is_tls || (is_unknown && self.plain != Plain::Named) {
             return Err(self.no_answer(made, https));
         }
         let http = match self.knock(Scheme::Http, false) {

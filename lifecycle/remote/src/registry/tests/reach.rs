@@ -110,7 +110,12 @@ fn names_that_do_not_resolve() {
         for attempts in [" (2 attempts)", ""] {
             let error = store.check_read(&format!("{host}/app")).expect_err("no such host");
             assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
-            let expected = format!("GET https://{host}/v2/{attempts}: no such host: {host}");
+            let expected = if insecure.is_empty() {
+                format!(": GET https://{host}/v2/{attempts}: no such host: {host}")
+            } else {
+                let https = format!(": GET https://{host}/v2/: no such host: {host}");
+                format!("{https}; GET http://{host}/v2/{attempts}: no such host: {host}")
+            };
             assert!(chain(&error).ends_with(&expected), "{}", chain(&error));
         }
     }
