@@ -29,7 +29,7 @@ const LARGEST_DOCUMENT: u64 = 8 << 20;
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// All layouts below one directory. A name is an image reference, a layout's path below that directory, or what
-/// [`Image::identifier`] says: `<path>@<digest>`.
+/// [`Image::identifier`] says: `<path>@<digest>`. Images are read from paths elsewhere too, if they are absolute.
 #[derive(Clone, Debug)]
 pub struct LayoutStore {
     dir: PathBuf,
@@ -59,20 +59,12 @@ impl LayoutStore {
         self.place(name).map(|place| place.path)
     }
 
+    /// Where an image of this name is written.
     fn place(&self, name: &str) -> Result<Place, StoreError> {
-        let wrong = |reason: &str| StoreError::Name { name: name.to_owned(), reason: reason.to_owned() };
         if !self.dir.as_os_str().is_empty() && Path::new(name).starts_with(&self.dir) {
-            // A path may hold any character, also an '@': what is after the last one is a digest or belongs to it.
-            let (path, digest) = match name.rsplit_once('@').map(|(path, digest)| (path, digest.parse())) {
-                Some((path, Ok(digest))) => (Path::new(path), Some(digest)),
-                Some((_, Err(_))) | None => (Path::new(name), None),
-            };
-            if path.components().any(|part| part == Component::ParentDir) {
-                return Err(wrong("it leads out of the layout directory"));
-            }
-            let ref_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(Place { name: name.to_owned(), path: path.to_owned(), digest, ref_name });
+            return place_of_path(name);
         }
+        let wrong = |reason: &str| StoreError::Name { name: name.to_owned(), reason: reason.to_owned() };
         let reference = Reference::parse(name).map_err(|error| wrong(error.reason))?;
         let mut path = self.dir.join(&reference.registry).join(&reference.repository);
         match reference.digest {
@@ -82,6 +74,27 @@ impl LayoutStore {
         let ref_name = reference.identifier();
         Ok(Place { name: name.to_owned(), path, digest: reference.digest, ref_name })
     }
+
+    /// Where an image of this name is read. An earlier phase may have been given another layout directory, and has
+    /// written down where it found the image.
+    fn place_to_read(&self, name: &str) -> Result<Place, StoreError> {
+        if Path::new(name).is_absolute() { place_of_path(name) } else { self.place(name) }
+    }
+}
+
+/// A layout named by its path, or one of its manifests: `<path>@<digest>`.
+fn place_of_path(name: &str) -> Result<Place, StoreError> {
+    // A path may hold any character, also an '@': what is after the last one is a digest or belongs to it.
+    let (path, digest) = match name.rsplit_once('@').map(|(path, digest)| (path, digest.parse())) {
+        Some((path, Ok(digest))) => (Path::new(path), Some(digest)),
+        Some((_, Err(_))) | None => (Path::new(name), None),
+    };
+    if path.components().any(|part| part == Component::ParentDir) {
+        let reason = "it leads out of the layout directory".to_owned();
+        return Err(StoreError::Name { name: name.to_owned(), reason });
+    }
+    let ref_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Place { name: name.to_owned(), path: path.to_owned(), digest, ref_name })
 }
 
 impl Place {
@@ -228,7 +241,7 @@ fn is_blob(path: &Path, blob: &BlobRef) -> bool {
 
 impl Store for LayoutStore {
     fn open(&self, name: &str, target: &Target) -> Result<Image, StoreError> {
-        let place = self.place(name)?;
+        let place = self.place_to_read(name)?;
         let manifest = place.manifest(target)?;
         let config = place.config(&manifest)?;
         let identifier = format!("{}@{}", place.path.display(), manifest.digest);
@@ -286,7 +299,7 @@ impl Store for LayoutStore {
     }
 
     fn check_read(&self, name: &str) -> Result<(), StoreError> {
-        self.place(name).map(drop)
+        self.place_to_read(name).map(drop)
     }
 
     fn check_write(&self, name: &str) -> Result<(), StoreError> {

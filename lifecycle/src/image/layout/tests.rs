@@ -127,6 +127,24 @@ fn paths() {
 }
 
 #[test]
+fn an_image_in_another_layout_directory_is_read_but_not_written() {
+    let (setup, other) = (setup(), setup());
+    let image = setup.image("amd64", &["a"]);
+    setup.push("reg.io/app:x", &image).expect("pushed");
+    let path = setup.path("reg.io/app:x").display().to_string();
+    for name in [path.clone(), format!("{path}@{}", image.manifest.digest)] {
+        let read = other.store.open(&name, &target("amd64")).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(read.manifest.digest, image.manifest.digest, "{name}");
+        other.store.check_read(&name).expect("a place");
+        assert!(matches!(other.push(&name, &image), Err(StoreError::Name { .. })), "{name}");
+    }
+    let gone = format!("{path}@{}", Digest::of(b"gone"));
+    assert!(matches!(other.store.open(&gone, &target("amd64")), Err(StoreError::NotFound { .. })));
+    let up = format!("{path}/../x");
+    assert!(matches!(other.store.open(&up, &target("amd64")), Err(StoreError::Name { .. })));
+}
+
+#[test]
 fn the_files_of_a_layout() {
     let setup = setup();
     let image = setup.image("arm64", &["a"]);
