@@ -1,6 +1,7 @@
 //! The whole flow against a registry.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use acceptance::image::{self, Bundle, Format};
 use acceptance::{Build, Project, Registry};
@@ -128,5 +129,30 @@ fn credentials_open_a_registry_and_wrong_ones_are_told() {
     for auth in ["{}", wrong.as_str()] {
         let analyzer = build.phase_for("analyzer", "app").env("CNB_REGISTRY_AUTH", auth).env("HOME", "/nowhere");
         analyzer.run().ends_with(32).says(build.registry.host()).says_no("d3Jvbmc6d3Jvbmc=");
+    }
+}
+
+#[test]
+fn the_creator_passes_over_extensions_that_take_no_part_and_refuses_others() {
+    let build = Build::of(Project::web());
+    let extension = "extensions/samples_extra/1";
+    build.project.write(
+        &format!("{extension}/extension.toml"),
+        "api = \"0.10\"\n[extension]\nid = \"samples/extra\"\nversion = \"1\"\n",
+    );
+    let order = build.project.read("order.toml");
+    let more = "[[order-extensions]]\n[[order-extensions.group]]\nid = \"samples/extra\"\nversion = \"1\"\n";
+    build.project.write("order.toml", format!("{order}{more}"));
+    let creator = |api, image: &str, takes_part| {
+        let detect = format!("{extension}/bin/detect");
+        build.project.write(&detect, format!("#!/usr/bin/env bash\nexit {}\n", if takes_part { 0 } else { 100 }));
+        fs::set_permissions(build.project.path(&detect), fs::Permissions::from_mode(0o755)).expect("executable");
+        build.phase_for("creator", image).api(api).env("CNB_EXTENSIONS_DIR", build.project.path("extensions")).run()
+    };
+    // Up to Platform API 0.12 extensions are experimental, but for the creator there is nothing to allow.
+    for api in ["0.10", "0.12", "0.13", "0.15"] {
+        creator(api, &format!("app-{api}"), false).succeeds();
+        let refused = creator(api, "refused", true).ends_with(22);
+        refused.says("detected order contains extensions which is not supported by the creator");
     }
 }

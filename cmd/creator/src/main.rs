@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use lifecycle::experimental::Experimental;
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::account;
 use lifecycle_cmd::{Failure, Inputs, Phase, phases, run};
@@ -37,7 +38,8 @@ fn creator(inputs: &Inputs) -> Result<(), Failure> {
     let analyzed = analyze(inputs, run_image, &connection)?;
 
     banner("DETECTING");
-    let detected = phases::detect(inputs, environment.clone())?;
+    // Extensions can only be what the order offers: those that take part are refused, whatever the platform allows.
+    let detected = phases::detect(inputs, environment.clone(), Experimental::Silent)?;
     if !detected.group.group_extensions.is_empty() {
         return Err(HasExtensions.into());
     }

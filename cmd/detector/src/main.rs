@@ -14,7 +14,7 @@ fn detector(inputs: &Inputs) -> Result<(), Failure> {
     refuse_root()?;
     hide_memory()?;
     let environment = Env::from_vars(std::env::vars_os());
-    let detected = phases::detect(inputs, environment.clone())?;
+    let detected = phases::detect(inputs, environment.clone(), inputs.experimental)?;
     let detected = phases::generate(inputs, detected, environment)?;
     detected.write(&inputs.group, &inputs.plan, &inputs.analyzed).map_err(|error| Failure::of(Phase::Detect, error))
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use lifecycle::buildpack::{OS_RELEASE, build_target};
+use lifecycle::experimental::Experimental;
 use lifecycle::phase::build::family::Family;
 use lifecycle::phase::detect::{self, Detected};
 use lifecycle::phase::{build, generate};
@@ -16,8 +17,9 @@ use platform_spec::plan::Plan;
 
 use crate::{Failure, Inputs};
 
-/// Finds the group. `environment` is what buildpacks inherit from.
-pub fn detect(inputs: &Inputs, environment: Env) -> Result<Detected, Failure> {
+/// Finds the group. `environment` is what buildpacks inherit from, `experimental` what to do where the order has
+/// extensions and they are experimental.
+pub fn detect(inputs: &Inputs, environment: Env, experimental: Experimental) -> Result<Detected, Failure> {
     let phase = detect::Inputs {
         platform_api: inputs.api,
         app_dir: inputs.app.clone(),
@@ -30,7 +32,7 @@ pub fn detect(inputs: &Inputs, environment: Env) -> Result<Detected, Failure> {
         order_path: inputs.order.clone(),
         system_path: inputs.system.clone(),
         exec_env: inputs.exec_env.clone(),
-        experimental: inputs.experimental,
+        experimental,
         environment,
     };
     Ok(alone(|| detect::run(&phase, &mut console::output()))?)
