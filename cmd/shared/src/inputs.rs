@@ -405,7 +405,10 @@ pub(crate) fn resolve(
     let layout_dir = optional(layout_dir, env::LAYOUT_DIR).map(PathBuf::from);
     let layout = match (use_layout, layout_dir) {
         (false, _) => None,
-        (true, None) => return Err(InputError::LayoutDir),
+        (true, None) => {
+            allow_layout(phase, experimental)?;
+            return Err(InputError::LayoutDir);
+        }
         (true, Some(dir)) => Some(dir),
     };
 
@@ -542,7 +545,15 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
         }
     }
     if inputs.layout.is_some() {
-        inputs.experimental.allow("export to OCI layout format")?;
+        allow_layout(phase, inputs.experimental)?;
+    }
+    Ok(())
+}
+
+/// Layouts are experimental where an image is written or is to be.
+fn allow_layout(phase: Phase, experimental: Experimental) -> Result<(), ExperimentalError> {
+    if matches!(phase, Phase::Analyze | Phase::Export | Phase::Create) {
+        experimental.allow("export to OCI layout format")?;
     }
     Ok(())
 }

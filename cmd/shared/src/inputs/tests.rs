@@ -290,9 +290,11 @@ fn layouts() {
         let by_variable = [("CNB_USE_LAYOUT", "true"), ("CNB_LAYOUT_DIR", "/l"), experimental];
         assert_eq!(inputs(phase, "0.7", &["img"], &by_variable).layout.as_deref(), Some(Path::new("/l")));
         assert_eq!(inputs(phase, "0.12", &["-layout=0", "img"], &by_variable).layout, None);
-        let error = given(phase, "0.12", &layout, &[]).expect_err("refused");
-        assert_eq!(error.exit_code(), 1);
-        assert_eq!(error.to_string(), "experimental features are disabled by CNB_EXPERIMENTAL_MODE=error");
+        for line in [&layout[..], &["-layout", "img"]] {
+            let error = given(phase, "0.12", line, &[]).expect_err("refused");
+            assert_eq!(error.exit_code(), 1);
+            assert_eq!(error.to_string(), "experimental features are disabled by CNB_EXPERIMENTAL_MODE=error");
+        }
     }
     assert!(inputs(Phase::Restore, "0.12", &layout[..2], &[]).layout.is_some(), "the restorer asks nobody");
     assert_eq!(inputs(Phase::Detect, "0.12", &[], &[("CNB_USE_LAYOUT", "true")]).layout, None);
@@ -379,7 +381,7 @@ fn what_is_refused() {
             &[("CNB_GROUP_ID", "4294967295")],
             "resolve inputs: gid 4294967295 is not a user's or a group's",
         ),
-        (Phase::Create, &["-layout", "app"], &[], "resolve inputs: -layout needs -layout-dir (or CNB_LAYOUT_DIR)"),
+        (Phase::Create, &["-layout", "app"], &[WARN], "resolve inputs: -layout needs -layout-dir (or CNB_LAYOUT_DIR)"),
         (
             Phase::Detect,
             &[],
