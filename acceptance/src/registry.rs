@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use crate::tool::Tool;
 use crate::umask;
 
+const REGISTRY: &str = "docker-registry";
+
 /// A running registry.
 #[derive(Debug)]
 pub struct Registry {
@@ -172,6 +174,14 @@ impl Registry {
         (head, answer[end + 4..].to_vec())
     }
 
+    /// Runs its collector, as if nobody writes at the moment: of blobs that no manifest names, and with `untagged` of
+    /// manifests without a tag.
+    pub fn collect(&self, untagged: bool) {
+        let more = untagged.then_some("--delete-untagged");
+        let config = self.directory.path().join("config.yml");
+        Tool::new(REGISTRY).args(["garbage-collect"]).args(more).args([config]).run();
+    }
+
     /// Where it keeps what was sent.
     pub fn storage(&self) -> PathBuf {
         self.directory.path().join("storage")
@@ -224,7 +234,7 @@ fn serve(directory: &Path, with_password: bool) -> (Child, String) {
     }
     fs::write(path("config.yml"), config).expect("written");
     let requests = File::options().append(true).create(true).open(path("requests")).expect("created");
-    let mut process = Command::new("docker-registry")
+    let mut process = Command::new(REGISTRY)
         .arg("serve")
         .arg(path("config.yml"))
         .stdin(Stdio::null())

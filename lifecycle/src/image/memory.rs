@@ -250,9 +250,8 @@ impl Store for MemoryStore {
             if let Some(missing) =
                 index.children.iter().find(|child| !repository.manifests.contains_key(&child.blob.digest))
             {
-                let action = format!("put index of {name}");
-                let cause = format!("manifest {} is not there", missing.blob.digest).into();
-                return Err(failed(StoreError::Failed { action, cause }));
+                let (name, lost) = (name.to_owned(), vec![missing.clone()]);
+                return Err(IndexError::Gone { name, lost, children: Vec::new(), cause: None });
             }
             repository.manifests.insert(index.digest, (index.media_type.clone(), index.bytes.clone()));
             repository.tags.insert(tag, index.digest);

@@ -18,7 +18,7 @@ use super::PhaseError;
 use super::saved::{NameError, describe_failures, tell_index};
 use crate::digest::Digest;
 use crate::file::{LoadError, PathError};
-use crate::image::index::{self, IndexChange, IndexChild, IndexError};
+use crate::image::index::{self, IndexChange, IndexChild, IndexError, send_again, write_whole};
 use crate::image::{Image, ParseReferenceError, Reference, Store, StoreError};
 use crate::target::platform;
 
@@ -257,7 +257,9 @@ fn write(
         if failed.iter().any(|(known, _)| known == *name) {
             continue;
         }
-        match store.write_index(name, &IndexChange::Merge(&children)) {
+        let own = || children.iter().map(|child| child.blob.digest).collect();
+        let send = || send_again(store, name, joined.iter().map(|joined| &joined.image));
+        match write_whole(store, name, &IndexChange::Merge(&children), &own, &send) {
             Ok(index) => report.indexes.push(tell_index(&index)),
             Err(error) => failed.push(((*name).clone(), error.into())),
         }

@@ -4,6 +4,7 @@
 //! own repetition would put again, later, what others have changed meanwhile. The registry's clock is read from the
 //! answer to a `POST` that begins an upload (cancelled at once), which no cache answers.
 
+use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use lifecycle::digest::Digest;
 use lifecycle::image::index::protocol::{Ask, Outcome, Protocol, Step, Told};
 use lifecycle::image::index::{check, names_of_children};
 use lifecycle::image::{
-    Config, Format, Index, IndexChange, IndexError, Manifest, Reference, StoreError, WrittenIndex, acceptable,
+    Child, Config, Format, Index, IndexChange, IndexError, Manifest, Reference, StoreError, WrittenIndex, acceptable,
 };
 use ureq::http::{Method, header};
 
@@ -41,7 +42,7 @@ pub(super) fn write(
         // Who announces nothing merges nothing.
         children.iter().try_for_each(|child| check(name, &child.platform()))?;
     }
-    let writer = Writer { tags: Tags { client, name, reference }, change };
+    let writer = Writer { tags: Tags { client, name, reference }, change, refused: RefCell::default() };
     let began = Instant::now();
     let tag = reference.identifier();
     let wanted = match change {
@@ -62,6 +63,7 @@ pub(super) fn write(
                 return Err(IndexError::GivenUp { name, rounds, seconds: began.elapsed().as_secs(), children });
             }
             Step::Failed(cause) => return Err(writer.failed(cause)),
+            Step::Gone(cause) => return Err(writer.gone(cause)),
         };
     }
 }
@@ -70,6 +72,8 @@ pub(super) fn write(
 struct Writer<'a> {
     tags: Tags<'a>,
     change: &'a IndexChange<'a>,
+    /// What the index has that was refused last because something is gone.
+    refused: RefCell<Vec<Child>>,
 }
 
 /// The tags of the repository in which the index is.
@@ -88,6 +92,24 @@ impl Writer<'_> {
 
     fn failed(&self, cause: StoreError) -> IndexError {
         IndexError::Store { name: self.tags.name.to_owned(), children: self.children(), cause }
+    }
+
+    /// Says what it is that the registry does not have any more.
+    fn gone(&self, cause: StoreError) -> IndexError {
+        let mut lost = Vec::new();
+        for child in self.refused.take() {
+            match self.tags.digest_of(&self.tags.reference.with_digest(child.blob.digest)) {
+                Ok(Some(_)) => {}
+                Ok(None) => lost.push(child),
+                Err(error) => return self.failed(error),
+            }
+        }
+        let (name, children) = (self.tags.name.to_owned(), self.children());
+        let children = children
+            .into_iter()
+            .filter(|name| !lost.iter().any(|child| name.ends_with(&child.blob.digest.to_string())))
+            .collect();
+        IndexError::Gone { name, lost, children, cause: Some(cause.into()) }
     }
 
     fn answer(&self, ask: Ask) -> Result<Told, IndexError> {
@@ -175,13 +197,8 @@ impl Writer<'_> {
             }
             Refusal::Index => Err(IndexError::Refused { name, children, cause: error.into() }),
             Refusal::Gone => {
-                let names = index.children.iter().map(|child| child.blob.digest.to_string());
-                log::warn!(
-                    "{name}: the registry has lost one of the manifests that the index names ({}); \
-                     -index replace makes a new index of one image, without those that were there",
-                    names.collect::<Vec<_>>().join(", ")
-                );
-                Err(self.failed(error.into_store(self.tags.name, &action)))
+                self.refused.replace(index.children.clone());
+                Ok(Outcome::Gone(error.into_store(self.tags.name, &action)))
             }
             Refusal::Other => Err(self.failed(error.into_store(self.tags.name, &action))),
         }
@@ -223,11 +240,16 @@ impl Tags<'_> {
 
     /// What a tag names.
     fn digest(&self, tag: &str) -> Result<Option<Digest>, StoreError> {
-        let reference = self.tagged(tag);
+        self.digest_of(&self.tagged(tag))
+    }
+
+    /// What is there under a tag or a digest.
+    fn digest_of(&self, reference: &Reference) -> Result<Option<Digest>, StoreError> {
+        let tag = reference.identifier();
         let scopes = Scopes::push(&reference.repository);
         let ask = |method| Request {
             headers: vec![(header::ACCEPT, acceptable().join(", "))],
-            ..self.client.request(method, Target::Path(manifest_path(&reference)), &scopes, &[200])
+            ..self.client.request(method, Target::Path(manifest_path(reference)), &scopes, &[200])
         };
         let stated = match self.client.call(&ask(Method::HEAD), ANSWER_LIMIT) {
             Ok(answer) => answer.header("docker-content-digest").and_then(|text| text.parse().ok()),
@@ -235,7 +257,7 @@ impl Tags<'_> {
                 Some(404) => return Ok(None),
                 // A registry that knows no HEAD.
                 Some(405 | 501) => None,
-                _ => return Err(error.into_store(self.name, &format!("look at tag {tag} of"))),
+                _ => return Err(error.into_store(self.name, &format!("look at {tag} of"))),
             },
         };
         if stated.is_some() {
@@ -244,7 +266,7 @@ impl Tags<'_> {
         match self.client.call(&ask(Method::GET), pull::DOCUMENT_LIMIT) {
             Ok(answer) => Ok(Some(Digest::of(&answer.body))),
             Err(error) if error.status() == Some(404) => Ok(None),
-            Err(error) => Err(error.into_store(self.name, &format!("look at tag {tag} of"))),
+            Err(error) => Err(error.into_store(self.name, &format!("look at {tag} of"))),
         }
     }
 }

@@ -6,6 +6,7 @@
 //!   and the argument why nothing is lost. A machine that asks for one request after the other: stores send them,
 //!   tests step them;
 //! - [`slot_tag`], [`platforms`]: the tags by which writers announce what they merge;
+//! - [`write_whole`]: writes an index, and sees to it that what one has put into it is there;
 //! - [`check`]: what can be said before anything is done.
 //!
 //! Stores change an index by [`Store::write_index`](super::Store::write_index): a registry by the protocol, an OCI
@@ -16,6 +17,7 @@ pub mod protocol;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::error::Error;
 
@@ -28,6 +30,8 @@ use crate::digest::Digest;
 
 pub use merge::{Held, IndexChild};
 pub use slot::{ANNOUNCED, WITHDRAWN, platforms, slot_tag};
+pub(crate) use whole::send_again;
+pub use whole::write_whole;
 
 /// What is to become of the index under a tag.
 #[derive(Clone, Copy)]
@@ -151,6 +155,22 @@ pub enum IndexError {
         /// The children that stand by their digests.
         children: Vec<String>,
     },
+    /// Something that the index names is not in the registry any more.
+    #[error(
+        "{name}: the registry has lost {}, which the index names; an export for that platform puts this right, and \
+         -index replace makes a new index of one image{}", lost_children(.lost), stands(.children)
+    )]
+    Gone {
+        /// The name as given.
+        name: String,
+        /// What is not there, as far as it can be said.
+        lost: Vec<Child>,
+        /// The children that stand by their digests.
+        children: Vec<String>,
+        /// Its answer; none, if it has taken the index nevertheless.
+        #[source]
+        cause: Option<Box<dyn Error + Send + Sync>>,
+    },
     /// The new index could not be made ([`IndexChange::Rewrite`]).
     #[error("{name}: make the new index")]
     Rewrite {
@@ -181,6 +201,7 @@ impl IndexError {
             Self::Refused { children, .. }
             | Self::Immutable { children, .. }
             | Self::GivenUp { children, .. }
+            | Self::Gone { children, .. }
             | Self::Store { children, .. } => {
                 if children.is_empty() {
                     *children = names;
@@ -194,6 +215,17 @@ impl IndexError {
 
 fn known() -> String {
     platforms().map(|platform| platform.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn lost_children(lost: &[Child]) -> String {
+    let one = |child: &Child| match &child.platform {
+        Some(target) => format!("{} for {}", child.blob.digest, target.platform()),
+        None => child.blob.digest.to_string(),
+    };
+    match lost {
+        [] => "something".to_owned(),
+        lost => lost.iter().map(one).collect::<Vec<_>>().join(" and "),
+    }
 }
 
 fn stands(children: &[String]) -> String {

@@ -3,12 +3,14 @@
 //! What cannot succeed is refused before anything is packed: [`check`]. The image is pushed by its digest, then the index
 //! under each name is written: [`write`].
 
+use std::cell::Cell;
+
 use platform_spec::index_report::IndexReport;
 use platform_spec::input::IndexMode;
 
 use super::super::saved::{NameError, Names, tell_index};
 use super::{ExportError, Inputs};
-use crate::image::index::{self, IndexChange, IndexChild, IndexError, WrittenIndex};
+use crate::image::index::{self, IndexChange, IndexChild, IndexError, WrittenIndex, send_again, write_whole};
 use crate::image::{Image, Index, Store, StoreError};
 
 /// Checks the names.
@@ -48,7 +50,7 @@ pub(super) fn write(
     for (name, result) in names {
         let result = match result {
             Err(error) => Err(error.into()),
-            Ok(()) => write_one(inputs, store, &name, &child).map_err(NameError::from).map(|index| {
+            Ok(()) => write_one(inputs, store, &name, image, &child).map_err(NameError::from).map(|index| {
                 report.indexes.push(tell_index(&index));
             }),
         };
@@ -57,13 +59,29 @@ pub(super) fn write(
     (written, Some(report))
 }
 
-fn write_one(inputs: &Inputs, store: &dyn Store, name: &str, child: &IndexChild) -> Result<WrittenIndex, IndexError> {
+fn write_one(
+    inputs: &Inputs,
+    store: &dyn Store,
+    name: &str,
+    image: &Image,
+    child: &IndexChild,
+) -> Result<WrittenIndex, IndexError> {
     let children = std::slice::from_ref(child);
+    let own = || vec![child.blob.digest];
+    let send = || send_again(store, name, [image]);
+    let write = |change: &IndexChange<'_>| write_whole(store, name, change, &own, &send);
     let written = match inputs.index {
-        IndexMode::Off | IndexMode::Merge => store.write_index(name, &IndexChange::Merge(children)),
+        IndexMode::Off | IndexMode::Merge => write(&IndexChange::Merge(children)),
         IndexMode::Replace => {
             let fresh = Index::fresh(children);
-            store.write_index(name, &IndexChange::Rewrite(&|_| Ok(fresh.clone())))
+            let made = Cell::new(false);
+            write(&IndexChange::Rewrite(&|_| {
+                // No tag names it yet, and it may have taken a while to come here once more.
+                if made.replace(true) {
+                    send()?;
+                }
+                Ok(fresh.clone())
+            }))
         }
     };
     let stands = || store.name_by_digest(name, &child.blob.digest).into_iter().collect();

@@ -5,7 +5,7 @@
 //!
 //! The tag may be moved meanwhile: then all of it is done again with what it holds then.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::error::Error;
 
@@ -17,7 +17,7 @@ use platform_spec::target::{Platform, Target};
 use super::super::saved::{self, Names, tell_index};
 use super::{App, Inputs, RebaseError, Rules, open_base, rebase};
 use crate::digest::Digest;
-use crate::image::index::{Held, IndexChange, IndexChild};
+use crate::image::index::{Held, IndexChange, IndexChild, send_again, write_whole};
 use crate::image::{Child, Document, Format, Image, Index, Manifest, Pushed, Reference, Store, StoreError};
 use crate::phase::Timer;
 use crate::target;
@@ -191,6 +191,9 @@ pub fn run(inputs: &Inputs, source: &Source, store: &dyn Store) -> Result<(Repor
         let written = match result {
             Err(error) => Err(error.into()),
             Ok(()) => {
+                let own = || made.borrow().images.iter().map(|image| image.manifest.digest).collect();
+                let send_own = || send_again(store, &name, &made.borrow().images);
+                let asked = Cell::new(false);
                 let is_source = Reference::parse(&name)? == Reference::parse(&source.name)?;
                 let again = |now: Option<&Document>| -> Result<Index, Box<dyn Error + Send + Sync>> {
                     match now {
@@ -202,10 +205,16 @@ pub fn run(inputs: &Inputs, source: &Source, store: &dyn Store) -> Result<(Repor
                             made.replace(anew);
                             Ok(index)
                         }
-                        Some(_) | None => Ok(made.borrow().index.clone()),
+                        Some(_) | None => {
+                            // No tag names them yet, and it may have taken a while to come here once more.
+                            if asked.replace(true) {
+                                send_own()?;
+                            }
+                            Ok(made.borrow().index.clone())
+                        }
                     }
                 };
-                store.write_index(&name, &IndexChange::Rewrite(&again)).map_err(Into::into)
+                write_whole(store, &name, &IndexChange::Rewrite(&again), &own, &send_own).map_err(Into::into)
             }
         };
         names.push((name, written.map(|index| indexes.indexes.push(tell_index(&index)))));

@@ -1,6 +1,6 @@
 //! A registry in threads of the test, that can be told to fail, request by request.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) lie: Option<String>,
     /// What answers to an upload's beginning say is the time.
     pub(super) date: Option<&'static str>,
+    /// Refuses an index if something that it names is not there.
+    pub(super) checks: bool,
     /// Answers a mount with 202.
     pub(super) never_mounts: bool,
     counter: u32,
@@ -86,6 +88,8 @@ pub(super) enum Fault {
     StalledAfter(usize),
     /// One byte of the body is another.
     Corrupt,
+    /// Before the request is done, a collector takes all manifests that no tag names.
+    Collected,
     /// No answer, ever.
     Stalled,
     /// A request whether the body is wanted is not answered.
@@ -257,6 +261,9 @@ impl Shared {
             let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             return self.send(writer, &seen.method, Answer { status, headers, body: body.into_bytes() }, None);
         }
+        if matches!(fault, Some(Fault::Collected)) {
+            self.lock().collect();
+        }
         let answer = self.lock().answer(&seen);
         if matches!(fault, Some(Fault::CutAfter)) {
             return None;
@@ -304,6 +311,13 @@ fn upload_id(path: &str) -> &str {
 fn parameter<'a>(path: &'a str, name: &str) -> Option<&'a str> {
     let (_, query) = path.split_once('?')?;
     query.split('&').filter_map(|part| part.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// The digests that an index names.
+fn children(manifest: &[u8]) -> Vec<String> {
+    let value: serde_json::Value = serde_json::from_slice(manifest).unwrap_or_default();
+    let children = value["manifests"].as_array().cloned().unwrap_or_default();
+    children.iter().filter_map(|child| Some(child["digest"].as_str()?.to_owned())).collect()
 }
 
 impl Answer {
@@ -391,6 +405,10 @@ impl State {
         if seen.method == "PUT" {
             let kind = seen.headers.get("content-type").cloned().unwrap_or_default();
             let digest = Digest::of(&seen.body).to_string();
+            let is_there = |child: &String| self.manifests.contains_key(&(repository.to_owned(), child.clone()));
+            if self.checks && !children(&seen.body).iter().all(is_there) {
+                return Answer::error(400, "MANIFEST_BLOB_UNKNOWN");
+            }
             for name in [name, &digest] {
                 self.manifests.insert((repository.to_owned(), name.to_owned()), (kind.clone(), seen.body.clone()));
             }
@@ -406,6 +424,18 @@ impl State {
                 .with("Docker-Content-Digest", self.lie.clone().unwrap_or(Digest::of(bytes).to_string())),
             None => Answer::error(404, "MANIFEST_UNKNOWN"),
         }
+    }
+
+    /// Takes what no tag names, neither itself nor by an index.
+    fn collect(&mut self) {
+        let tags = self.manifests.iter().filter(|((_, name), _)| !name.starts_with("sha256:"));
+        let named: HashSet<(String, String)> = tags
+            .flat_map(|((repository, _), (_, bytes))| {
+                let named = children(bytes).into_iter().chain([Digest::of(bytes).to_string()]);
+                named.map(|digest| (repository.clone(), digest)).collect::<Vec<_>>()
+            })
+            .collect();
+        self.manifests.retain(|key, _| !key.1.starts_with("sha256:") || named.contains(key));
     }
 
     fn blob(&self, seen: &Seen, repository: &str, digest: &str) -> Answer {

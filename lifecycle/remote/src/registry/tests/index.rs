@@ -1,6 +1,8 @@
 //! Changing the index under a tag.
 
-use lifecycle::image::index::ANNOUNCED;
+use std::cell::Cell;
+
+use lifecycle::image::index::{ANNOUNCED, write_whole};
 use lifecycle::image::{
     Document, Draft, Format, Image, Index, IndexChange, IndexChild, IndexError, Store, WrittenIndex,
 };
@@ -164,7 +166,7 @@ fn a_registry_that_refuses_says_why() {
     let error = refused(refuse(403, "DENIED"), "-cnb-linux-");
     assert!(matches!(error, IndexError::Store { .. }), "{error:?}");
     let error = refused(refuse(400, "MANIFEST_BLOB_UNKNOWN"), "-cnb-linux-");
-    assert!(matches!(error, IndexError::Store { .. }), "a child that is gone is no refusal of indexes: {error:?}");
+    assert!(matches!(error, IndexError::Gone { .. }), "a child that is gone is no refusal of indexes: {error:?}");
 }
 
 #[test]
@@ -216,4 +218,103 @@ fn a_slot_that_is_announced_by_another_is_merged_too() {
     merge(&store, &name, &image("arm64")).expect("merged");
     assert_eq!(platforms(&fake, "1"), ["linux/arm64"]);
     assert!(matches!(store.document(&name), Ok(Document::Index(_))));
+}
+
+fn is_there(fake: &Fake, image: &Image) -> bool {
+    fake.state().manifests.contains_key(&("app".to_owned(), image.manifest.digest.to_string()))
+}
+
+/// A collector that runs before the request, in a registry that looks for what an index names and in one that does not.
+#[test]
+fn a_child_that_a_collector_has_taken_is_sent_again() {
+    let image = image("arm64");
+    for checks in [true, false] {
+        for (method, part) in
+            [("POST", "/uploads/"), ("PUT", "1-cnb-linux-arm64"), ("HEAD", "/manifests/1$"), ("PUT", "/manifests/1$")]
+        {
+            let what = format!("before {method} {part}, with a look: {checks}");
+            let fake = Fake::start();
+            fake.state().checks = checks;
+            let (store, name) = (store(), format!("{}/app:1", fake.address));
+            let child = child(&store, &name, &image);
+            fake.fail(method, part, Fault::Collected);
+            let sent = Cell::new(0);
+            let send = || {
+                sent.set(sent.get() + 1);
+                self::child(&store, &name, &image);
+                Ok(())
+            };
+            let change = IndexChange::Merge(std::slice::from_ref(&child));
+            let written = write_whole(&store, &name, &change, &|| vec![child.blob.digest], &send);
+            written.unwrap_or_else(|error| panic!("{what}: {}", chain(&error)));
+            assert!(fake.state().script.is_empty(), "{what}: it ran");
+            assert_eq!(platforms(&fake, "1"), ["linux/arm64"], "{what}");
+            assert!(is_there(&fake, &image), "{what}");
+            // From its announcement on it is named.
+            let early = matches!((method, part), ("POST", _) | ("PUT", "1-cnb-linux-arm64"));
+            assert_eq!(sent.get(), u32::from(early), "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_a_rewrite_has_sent_and_a_collector_has_taken_is_sent_again() {
+    let image = image("arm64");
+    for checks in [true, false] {
+        let fake = Fake::start();
+        fake.state().checks = checks;
+        let (store, name) = (store(), format!("{}/app:1", fake.address));
+        let child = child(&store, &name, &image);
+        fake.fail("PUT", "/manifests/1$", Fault::Collected);
+        let made = Cell::new(0);
+        let send = || {
+            self::child(&store, &name, &image);
+            Ok(())
+        };
+        let rewrite = |_: Option<&Document>| {
+            if made.replace(made.get() + 1) > 0 {
+                self::child(&store, &name, &image);
+            }
+            Ok(Index::fresh(std::slice::from_ref(&child)))
+        };
+        write_whole(&store, &name, &IndexChange::Rewrite(&rewrite), &|| vec![child.blob.digest], &send)
+            .unwrap_or_else(|error| panic!("with a look: {checks}: {}", chain(&error)));
+        assert_eq!(platforms(&fake, "1"), ["linux/arm64"]);
+        assert!(is_there(&fake, &image), "with a look: {checks}");
+        assert!(fake.state().script.is_empty(), "it ran");
+    }
+}
+
+#[test]
+fn what_others_have_lost_is_named_and_put_right_by_them() {
+    let fake = Fake::start();
+    fake.state().checks = true;
+    fake.state().date = Some("Tue, 14 Nov 2023 22:13:20 GMT");
+    let (store, name) = (store(), format!("{}/app:1", fake.address));
+    let lost = image("arm64");
+    merge(&store, &name, &lost).expect("merged");
+    let before = fake.state().manifests[&("app".to_owned(), "1".to_owned())].clone();
+    let key = ("app".to_owned(), lost.manifest.digest.to_string());
+    fake.state().manifests.remove(&key).expect("there");
+    // Its slot says nothing any more.
+    fake.state().date = Some("Tue, 14 Nov 2023 22:33:20 GMT");
+    let other = image("amd64");
+    let error = merge(&store, &name, &other).expect_err("refused");
+    let text = error.to_string();
+    let IndexError::Gone { lost: named, .. } = error else { panic!("{error:?}") };
+    assert_eq!(named.iter().map(|child| child.blob.digest).collect::<Vec<_>>(), [lost.manifest.digest]);
+    let said = format!("has lost {} for linux/arm64, which the index names", lost.manifest.digest);
+    assert!(text.contains(&said) && text.contains("-index replace"), "{text}");
+    assert!(text.contains(&format!("the image is there as {}/app@{}", fake.address, other.manifest.digest)), "{text}");
+    let tag = ("app".to_owned(), "1".to_owned());
+    assert_eq!(fake.state().manifests[&tag], before, "the tag is what it was");
+    let puts = fake.seen("PUT", "/manifests/1").into_iter().filter(|seen| seen.path.ends_with("/1")).count();
+    assert_eq!(puts, 3, "it was tried again, once");
+    merge(
+        &store,
+        &name,
+        &Draft::empty("linux", "arm64", "").edit(|config| config.set_label("a", "b")).finish().expect("an image"),
+    )
+    .expect("the next export for it");
+    assert_eq!(platforms(&fake, "1"), ["linux/amd64", "linux/arm64"]);
 }

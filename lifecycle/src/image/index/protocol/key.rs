@@ -5,7 +5,7 @@ use crate::digest::Digest;
 
 /// What distinguishes two runs of the same writer, for tests that try every schedule.
 pub(in crate::image::index) type Key =
-    (u8, Vec<usize>, Vec<(usize, Digest)>, [Option<Digest>; 4], (u8, Option<Digest>), u32);
+    (u8, Vec<usize>, Vec<(usize, Digest)>, [Option<Digest>; 5], (u8, Option<Digest>), u32);
 
 impl Protocol {
     pub(in crate::image::index) fn key(&self) -> Key {
@@ -41,7 +41,7 @@ impl Protocol {
         let slots = digests.filter_map(|(slot, digest)| Some((slot, (*digest)?))).collect();
         let before = self.own.first().and_then(|own| own.before);
         let tag = if reads { self.read.tag } else { None };
-        (state, left, slots, [tag, checking, made, before], (phase, from), self.failures)
+        (state, left, slots, [tag, checking, made, before, self.refused], (phase, from), self.failures)
     }
 
     /// What the tag held when it was read last.

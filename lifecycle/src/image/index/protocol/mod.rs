@@ -53,6 +53,19 @@
 //! it, the tag holds the rebased index, and the slots of what went into it are withdrawn, so that nobody brings an
 //! old child back.
 //!
+//! # Collectors
+//!
+//! A registry may delete manifests that no tag names, neither itself nor by an index, at any moment. A child is named by its
+//! slot from its announcement on, then by the tag, too; what a rewriter makes, by the tag from its put on. Before that
+//! moment a child can be taken, and then
+//!
+//! - an announcement is refused ([`Outcome::Gone`]) and so is the put of a rewriter, unless the registry looks for nothing;
+//! - so is the put of a merge that names what a newer announcement of the same platform has taken the slot from.
+//!
+//! The last is mended by a new reading, the others by whoever has the child: he sends it again. Where a registry looks for
+//! nothing, the writer finds at the end that its child is not there, and sends it: it is named by then. See
+//! [`write_whole`](super::write_whole).
+//!
 //! # What is not covered
 //!
 //! - A merge that overwrites what another writer has put in the two requests' time between its last look at the tag and
@@ -159,6 +172,8 @@ pub enum Outcome {
     Done,
     /// It has not, and it may have been done nevertheless: no answer, or one of a registry in trouble.
     Unknown(StoreError),
+    /// It was refused, because something that the index names is not there: taken by a collector of what no tag names.
+    Gone(StoreError),
 }
 
 /// What a step gives.
@@ -172,4 +187,6 @@ pub enum Step {
     GivenUp(u32),
     /// Puts fail again and again.
     Failed(StoreError),
+    /// What the index that was put last names is not there, and a reading has not changed that.
+    Gone(StoreError),
 }

@@ -33,6 +33,8 @@ pub struct Protocol {
     held: Option<Arc<(Document, Held)>>,
     rounds: u32,
     failures: u32,
+    /// The index that was refused because something that it names is not there.
+    refused: Option<Digest>,
     /// Whether it was said that others are waited for.
     waits: bool,
     /// Children of others of which it was said that they replace what the tag has.
@@ -130,6 +132,7 @@ impl Protocol {
             held: None,
             rounds: 0,
             failures: 0,
+            refused: None,
             waits: false,
             told: Vec::new(),
             state: State::Begin,
@@ -164,6 +167,8 @@ impl Protocol {
                 }
                 self.get_own(left, now)
             }
+            // It names our child alone.
+            (State::Announcing(_), Told::Put(Outcome::Gone(error))) => Step::Gone(error),
             (State::Announcing(mut left), Told::Put(outcome)) => {
                 if let Some(failed) = self.note(outcome) {
                     return failed;
@@ -215,6 +220,12 @@ impl Protocol {
                 self.get_slot(slot, now)
             }
             (State::Checking(index), Told::Digests(digests)) => self.put_if_unchanged(index, digests, now),
+            (State::Putting, Told::Put(Outcome::Gone(error))) => {
+                let index = self.held_digest();
+                let again = index == self.refused;
+                self.refused = index;
+                if again { Step::Gone(error) } else { self.look_again(now) }
+            }
             (State::Putting, Told::Put(outcome)) => match self.note(outcome) {
                 Some(failed) => failed,
                 None if self.rounds > 1 || self.failures > 0 => {
@@ -261,7 +272,7 @@ impl Protocol {
     fn note(&mut self, outcome: Outcome) -> Option<Step> {
         match outcome {
             Outcome::Done => self.failures = 0,
-            Outcome::Unknown(error) => {
+            Outcome::Unknown(error) | Outcome::Gone(error) => {
                 self.failures += 1;
                 if self.failures >= FAILURES {
                     return Some(Step::Failed(error));

@@ -37,10 +37,10 @@ fn explore(scene: Scene) -> Findings {
     let what = format!("{scene:?}");
     let findings = Model::explore(scene);
     if all() {
-        let Findings { schedules, losing, states, bad: _, uncovered, ends, longest } = &findings;
+        let Findings { schedules, losing, states, bad: _, uncovered, ends, longest, failed, sent_again } = &findings;
         let line = format!(
             "{what}: {schedules:.1e} schedules of at most {longest} requests, {losing:.1e} of them bad, {states} states, \
-             {ends} ends, {uncovered} not covered\n"
+             {ends} ends, {uncovered} not covered, {failed} with a writer that has failed, {sent_again} children sent again\n"
         );
         std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).expect("written");
     }
@@ -165,7 +165,7 @@ fn alone(mut run: Protocol, held: &[&str], slots: &[(&str, i64)]) -> Result<Vec<
                 let known: HashMap<_, _> = known.map(|name| (child(name).blob.digest, (*name).to_owned())).collect();
                 return Ok(index.children.iter().map(|child| known[&child.blob.digest].clone()).collect());
             }
-            Step::GivenUp(_) | Step::Failed(_) => return Err("fails"),
+            Step::GivenUp(_) | Step::Failed(_) | Step::Gone(_) => return Err("fails"),
         };
         told = match ask {
             Ask::Clock => Told::Clock(Some(time)),
@@ -227,5 +227,28 @@ fn a_rewriter_waits_for_those_only_whose_children_are_to_come() {
         let arm64 = if merged { "arm64 1" } else { "arm64 0" };
         let expected = if waits { Err("waits") } else { Ok(["amd64 0", arm64].map(str::to_owned).to_vec()) };
         assert_eq!(result, expected, "{slots:?}");
+    }
+}
+
+#[test]
+fn a_collector_runs_between_any_two_requests() {
+    for jobs in [
+        &[Merge("amd64 1"), Merge("arm64 1")][..],
+        &[Merge("amd64 1"), Merge("amd64 2")],
+        &[Rebase],
+        &[Rebase, Merge("amd64 1")],
+        &[Replace("arm64 new"), Merge("amd64 1")],
+    ] {
+        for credulous in [false, true] {
+            let findings = assert_good(Scene { collections: 1, credulous, ..scene(jobs, &HELD[..2]) });
+            assert!(findings.sent_again > 0 || jobs.len() == 1, "{jobs:?}: nothing was taken: {findings:?}");
+            assert_eq!(findings.failed, 0, "{jobs:?}: what was sent again is there");
+        }
+    }
+    // It comes again and again.
+    let jobs = [Merge("amd64 1"), Merge("arm64 1")];
+    for credulous in [false, true] {
+        let findings = assert_good(Scene { collections: 3, credulous, ..scene(&jobs, &[]) });
+        assert_eq!(findings.failed > 0, !credulous, "{findings:?}");
     }
 }

@@ -29,6 +29,11 @@ impl Model {
         {
             self.found(state, what);
         }
+        if !state.uncovered
+            && let Err(what) = self.check_whole(state)
+        {
+            self.found(state, what);
+        }
         if state.writers.iter().any(|writer| writer.killed) {
             // The next run succeeds, and mends what a writer left that could not read what it had overwritten.
             let mut next = state.clone();
@@ -40,7 +45,9 @@ impl Model {
             if self.slot_of(&platform("s390x next")).is_none() {
                 return self.findings.borrow().bad.len() == before;
             }
-            next.writers.push(self.writer(job, &next));
+            next.collections = 0;
+            let writer = self.writer(job, &mut next);
+            next.writers.push(writer);
             let last = next.writers.len() - 1;
             while next.writers[last].done.is_none() {
                 let mut choices = Vec::new();

@@ -5,11 +5,12 @@
 //! The search goes through all schedules, and through one state once: states are equal if tags, writers and what is
 //! known of their past are.
 
+mod collector;
 mod judge;
+mod state;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -52,6 +53,10 @@ pub(super) struct Scene {
     pub(super) kills: u8,
     /// How many puts get no answer, done or not.
     pub(super) unanswered: u8,
+    /// How often a collector runs, between any two requests, that takes what no tag names, neither itself nor by an index.
+    pub(super) collections: u8,
+    /// Whether the registry takes an index though something that it names is not there.
+    pub(super) credulous: bool,
     /// Whether slots are looked at in any order, and not one after the other.
     pub(super) any_order: bool,
     /// Whether a look at a slot that nobody can put any more may come at any time, and not only at once: it makes no
@@ -76,6 +81,10 @@ pub(super) struct Findings {
     pub(super) uncovered: usize,
     /// Ends at all.
     pub(super) ends: usize,
+    /// Ends at which a writer has said that its child is not there.
+    pub(super) failed: usize,
+    /// Children that were sent again because a collector had taken them, in all ends together.
+    pub(super) sent_again: usize,
     /// Requests of the longest schedule.
     pub(super) longest: usize,
 }
@@ -112,6 +121,16 @@ struct Writer {
     killed: bool,
     /// Whether it was told that its child stands.
     done: Option<Digest>,
+    /// The children that it has pushed.
+    own: Vec<Digest>,
+    /// It has sent its children again because an index was refused.
+    again: bool,
+    /// It has sent its children again because they were not there in the end.
+    sent: bool,
+    /// It has said that they are lost.
+    failed: bool,
+    /// A rewriter's: it has made an index.
+    made: bool,
 }
 
 #[derive(Clone)]
@@ -130,6 +149,8 @@ enum Next {
         found: Vec<Option<Digest>>,
     },
     Put(usize, Digest),
+    /// Whether its children in the index that stands are there.
+    Find(Digest),
     /// Until tags are others than these.
     Poll(Vec<Option<Digest>>),
     Nothing,
@@ -139,6 +160,8 @@ enum Next {
 struct State {
     /// What the tags name: the tag, then slots.
     tags: Vec<Option<Digest>>,
+    /// The children that are there.
+    there: BTreeSet<Digest>,
     now: Duration,
     writers: Vec<Writer>,
     /// Slot and child, in the order of announcements.
@@ -150,6 +173,7 @@ struct State {
     blind: bool,
     kills: u8,
     unanswered: u8,
+    collections: u8,
 }
 
 /// How many schedules there are, and how many of them end badly.
@@ -198,6 +222,7 @@ impl Model {
         }
         let mut state = State {
             tags,
+            there: model.content.borrow().names.keys().copied().collect(),
             now: Duration::ZERO,
             writers: Vec::new(),
             announced: Vec::new(),
@@ -206,9 +231,11 @@ impl Model {
             blind: false,
             kills: scene.kills,
             unanswered: scene.unanswered,
+            collections: scene.collections,
         };
         for job in &scene.jobs {
-            state.writers.push(model.writer(*job, &state));
+            let writer = model.writer(*job, &mut state);
+            state.writers.push(writer);
         }
         let (schedules, losing) = model.search(&state, 0);
         let mut findings = model.findings.into_inner();
@@ -251,28 +278,52 @@ impl Model {
         named
     }
 
-    fn writer(&self, job: Job, state: &State) -> Writer {
-        let run = match job {
-            Job::Merge(name) => Run::Protocol(Box::new(Protocol::merge(TAG, &[self.child(name)], state.now))),
+    fn writer(&self, job: Job, state: &mut State) -> Writer {
+        let own = self.own(job);
+        state.there.extend(&own);
+        let mut writer = Writer {
+            job,
+            run: self.run(job, state.now),
+            next: Next::Nothing,
+            blind: false,
+            unmended: false,
+            killed: false,
+            done: None,
+            own,
+            again: false,
+            sent: false,
+            failed: false,
+            made: false,
+        };
+        self.go_on(&mut writer, Told::Nothing, state);
+        writer
+    }
+
+    fn run(&self, job: Job, now: Duration) -> Run {
+        match job {
+            Job::Merge(name) => Run::Protocol(Box::new(Protocol::merge(TAG, &[self.child(name)], now))),
             Job::Naive(name) => {
                 self.child(name);
                 Run::Naive(false)
             }
-            Job::Rebase | Job::Replace(_) => Run::Protocol(Box::new(Protocol::rewrite(TAG, state.now))),
-        };
-        let mut writer =
-            Writer { job, run, next: Next::Nothing, blind: false, unmended: false, killed: false, done: None };
-        self.go_on(&mut writer, Told::Nothing, state.now, &state.tags);
-        writer
+            Job::Rebase | Job::Replace(_) => Run::Protocol(Box::new(Protocol::rewrite(TAG, now))),
+        }
     }
 
     /// Gives an answer to a writer, and all those that do not depend on the schedule, up to its next request.
-    fn go_on(&self, writer: &mut Writer, told: Told, now: Duration, tags: &[Option<Digest>]) {
+    fn go_on(&self, writer: &mut Writer, told: Told, state: &mut State) {
+        let now = state.now;
         let Run::Protocol(run) = &mut writer.run else { return self.go_on_naively(writer, told) };
         let mut told = told;
         loop {
             let ask = match run.step(told, now) {
                 Step::Ask(ask) => ask,
+                Step::Done(index) if self.scene.collections > 0 => {
+                    writer.unmended = false;
+                    writer.next = Next::Find(self.keep(*index));
+                    return;
+                }
+                Step::Gone(_) => return self.send_again(writer, state),
                 Step::Done(index) => {
                     writer.done = Some(index.digest);
                     writer.unmended = false;
@@ -286,11 +337,15 @@ impl Model {
                 Ask::Clock => Told::Clock(Some(TIME + i64::try_from(now.as_secs()).expect("a time"))),
                 Ask::Get(digest) => Told::Document(Some(Document::Index((*self.index(digest)).clone()))),
                 Ask::Config(_) => Told::Config(None),
-                Ask::Make(document) => Told::Made(Box::new(self.make(writer.job, document.as_ref()))),
+                Ask::Make(document) => {
+                    let index = self.make(writer.job, document.as_ref());
+                    self.send_made(&mut writer.made, &mut writer.own, &index, state);
+                    Told::Made(Box::new(index))
+                }
                 Ask::Wait(time) if time < Duration::from_secs(2) => Told::Waited,
                 Ask::Wait(time) if time > Duration::from_secs(2) => Told::Waited,
                 Ask::Wait(_) => {
-                    writer.next = Next::Poll(tags.to_vec());
+                    writer.next = Next::Poll(state.tags.clone());
                     return;
                 }
                 Ask::Look(asked) => {
@@ -361,6 +416,8 @@ impl Model {
         } else {
             let mut findings = self.findings.borrow_mut();
             findings.ends += 1;
+            findings.failed += usize::from(state.writers.iter().any(|writer| writer.failed));
+            findings.sent_again += state.writers.iter().filter(|writer| writer.again || writer.sent).count();
             findings.longest = findings.longest.max(depth);
             drop(findings);
             (1.0, if self.check_end(state) { 0.0 } else { 1.0 })
@@ -411,8 +468,12 @@ impl Model {
                 Next::Nothing => continue,
                 Next::Poll(tags) if *tags == state.tags => continue,
                 Next::Poll(_) => choices.push(self.with(state, at, |state, writer| {
-                    self.go_on(writer, Told::Waited, state.now, &state.tags);
+                    self.go_on(writer, Told::Waited, state);
                 })),
+                Next::Find(digest) => {
+                    let digest = *digest;
+                    choices.push(self.with(state, at, |state, writer| self.find(state, writer, digest)));
+                }
                 Next::Look { left, .. } => {
                     let orders = if self.scene.any_order { left.len() } else { 1 };
                     for order in 0..orders {
@@ -422,18 +483,24 @@ impl Model {
                 Next::Put(tag, digest) => {
                     let (tag, digest) = (*tag, *digest);
                     choices.push(self.with(state, at, |state, writer| {
-                        self.put(state, at, writer, tag, digest);
-                        self.go_on(writer, Told::Put(Outcome::Done), state.now, &state.tags);
+                        let outcome = match self.takes(state, digest) {
+                            true => {
+                                self.put(state, at, writer, tag, digest);
+                                Outcome::Done
+                            }
+                            false => Outcome::Gone(StoreError::NotFound { name: "a child".to_owned() }),
+                        };
+                        self.go_on(writer, Told::Put(outcome), state);
                     }));
                     for arrives in [true, false] {
                         if state.unanswered > 0 {
                             choices.push(self.with(state, at, |state, writer| {
                                 state.unanswered -= 1;
-                                if arrives {
+                                if arrives && self.takes(state, digest) {
                                     self.put(state, at, writer, tag, digest);
                                 }
                                 let error = StoreError::NotFound { name: "no answer".to_owned() };
-                                self.go_on(writer, Told::Put(Outcome::Unknown(error)), state.now, &state.tags);
+                                self.go_on(writer, Told::Put(Outcome::Unknown(error)), state);
                             }));
                         }
                     }
@@ -447,6 +514,7 @@ impl Model {
                 }));
             }
         }
+        choices.extend(self.collected(state));
         choices
     }
 
@@ -458,7 +526,7 @@ impl Model {
         next
     }
 
-    fn look(&self, state: &State, writer: &mut Writer, order: usize) {
+    fn look(&self, state: &mut State, writer: &mut Writer, order: usize) {
         let Next::Look { left, asked, found } = &mut writer.next else { return };
         let tag = left.remove(order);
         if let Some(place) = asked.iter().position(|name| *name == self.names[tag]) {
@@ -466,7 +534,7 @@ impl Model {
         }
         if left.is_empty() {
             let found = std::mem::take(found);
-            self.go_on(writer, Told::Digests(found), state.now, &state.tags);
+            self.go_on(writer, Told::Digests(found), state);
         }
     }
 
@@ -501,7 +569,7 @@ impl Model {
         for at in 0..state.writers.len() {
             if matches!(state.writers[at].next, Next::Poll(_)) && !state.writers[at].killed {
                 state = self.with(&state, at, |state, writer| {
-                    self.go_on(writer, Told::Waited, state.now, &state.tags);
+                    self.go_on(writer, Told::Waited, state);
                 });
             }
         }
@@ -511,45 +579,4 @@ impl Model {
 
 fn rebased(name: &str) -> String {
     if name.ends_with('+') { name.to_owned() } else { format!("{name}+") }
-}
-
-impl State {
-    /// If all wait, the time passes until who has announced something must be over.
-    fn later(&self) -> Option<Self> {
-        let waits = |writer: &Writer| !writer.killed && matches!(writer.next, Next::Poll(_));
-        self.writers.iter().any(waits).then(|| Self { now: self.now + SETTLED, ..self.clone() })
-    }
-
-    fn key(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.tags.hash(&mut hasher);
-        self.now.hash(&mut hasher);
-        self.announced.hash(&mut hasher);
-        (&self.stale, self.uncovered, self.blind, self.kills, self.unanswered).hash(&mut hasher);
-        for Writer { job: _, run, next, blind, unmended, killed, done } in &self.writers {
-            let run: Option<Key> = match run {
-                Run::Protocol(run) => Some(run.key()),
-                Run::Naive(has_put) => {
-                    has_put.hash(&mut hasher);
-                    None
-                }
-            };
-            run.hash(&mut hasher);
-            match next {
-                Next::Look { left, found, asked } => {
-                    (0, left, asked.len()).hash(&mut hasher);
-                    for (at, digest) in found.iter().enumerate() {
-                        if let Some(digest) = digest {
-                            (at, digest).hash(&mut hasher);
-                        }
-                    }
-                }
-                Next::Put(tag, digest) => (1, tag, digest).hash(&mut hasher),
-                Next::Poll(tags) => (2, tags).hash(&mut hasher),
-                Next::Nothing => 3.hash(&mut hasher),
-            }
-            (blind, unmended, killed, done.is_some()).hash(&mut hasher);
-        }
-        hasher.finish()
-    }
 }
