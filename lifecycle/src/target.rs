@@ -61,6 +61,14 @@ pub fn platform(config: &Config) -> Target {
     }
 }
 
+/// Whether layers of a previous image can be used on top of a run image: programs for another machine would not run there.
+/// What the previous image does not state is no reason against it.
+pub fn fits(previous: &Config, run_image: &Config) -> bool {
+    let (old, new) = (platform(previous), platform(run_image));
+    let os = if old.os.is_empty() { &new.os } else { &old.os };
+    old.arch.is_empty() || new.platform().selects(&Platform::new(os, &old.arch, &old.variant))
+}
+
 /// The target of images that are asked for without naming one: the machine for which this program was built.
 pub fn of_this_program() -> Target {
     to_target(&Platform::of_this_program())
@@ -83,6 +91,9 @@ pub enum TargetError {
     /// `analyzed.toml` names an architecture that nobody knows.
     #[error("resolve inputs: target-arch in analyzed.toml")]
     Analyzed(#[source] UnknownPlatform),
+    /// `group.toml` names an architecture that nobody knows.
+    #[error("resolve inputs: build-arch in group.toml")]
+    Group(#[source] UnknownPlatform),
     /// The run image that was analyzed is for another machine.
     #[error(
         "resolve inputs: the target is {target}, but the run image that was analyzed is for {run_image} \
@@ -122,9 +133,11 @@ pub enum TargetError {
 impl PhaseError for TargetError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Analyzed(_) | Self::Disagrees { .. } | Self::UncheckedCross { .. } | Self::OtherBuilder { .. } => {
-                exit::INVALID_ARGUMENTS
-            }
+            Self::Analyzed(_)
+            | Self::Group(_)
+            | Self::Disagrees { .. }
+            | Self::UncheckedCross { .. }
+            | Self::OtherBuilder { .. } => exit::INVALID_ARGUMENTS,
         }
     }
 
@@ -168,14 +181,16 @@ impl BuildTarget {
     /// With the build architecture that `group.toml` names: in a hybrid build the exporter runs on another machine than
     /// buildpacks did. Where a target was asked for and nothing is named, buildpacks ran on the target's own, as far as
     /// one can tell ([`BuildTarget::is_build_assumed`]).
-    #[must_use]
-    pub fn of_group(mut self, group: &Group) -> Self {
+    ///
+    /// Buildpacks can write to that file, and what is named becomes a part of the cache's place: it has to be an architecture.
+    pub fn of_group(mut self, group: &Group) -> Result<Self, TargetError> {
         if let Some(target) = &self.asked {
-            let named = Some(group.build_arch.as_str()).filter(|arch| !arch.is_empty());
+            let named = build_arch(group)?;
             self.is_build_assumed = named.is_none() && self.is_cross();
-            self.build = Platform::new(target.os(), named.unwrap_or(target.arch()), "");
+            let arch = named.as_ref().map_or(target.arch(), Platform::arch);
+            self.build = Platform::new(target.os(), arch, "");
         }
-        self
+        Ok(self)
     }
 
     /// Whether it is only assumed where buildpacks run: the detector did not write it down, so that it is of a lifecycle
@@ -188,15 +203,14 @@ impl BuildTarget {
     /// Checks that the builder runs buildpacks where the detector did. A detector that did not write it down has checked no
     /// buildpack for a cross build.
     pub fn check_builder(&self, group: &Group) -> Result<(), TargetError> {
-        let detector = Platform::new(self.build.os(), &group.build_arch, "");
+        let Some(target) = &self.asked else { return Ok(()) };
         let builder = self.build.arch().to_owned();
-        match &self.asked {
-            None => Ok(()),
-            Some(target) if detector.arch().is_empty() && self.is_cross() => {
-                Err(TargetError::UncheckedCross { target: target.to_string(), builder })
+        match build_arch(group)? {
+            None if self.is_cross() => Err(TargetError::UncheckedCross { target: target.to_string(), builder }),
+            Some(detector) if detector.arch() != builder => {
+                Err(TargetError::OtherBuilder { detector: detector.arch().to_owned(), builder })
             }
-            Some(_) if detector.arch().is_empty() || detector.arch() == self.build.arch() => Ok(()),
-            Some(_) => Err(TargetError::OtherBuilder { detector: detector.arch().to_owned(), builder }),
+            None | Some(_) => Ok(()),
         }
     }
 
@@ -280,6 +294,12 @@ impl BuildTarget {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Where the detector ran, if `group.toml` says so.
+fn build_arch(group: &Group) -> Result<Option<Platform>, TargetError> {
+    let named = Some(group.build_arch.as_str()).filter(|arch| !arch.is_empty());
+    named.map(|arch| arch.parse().map_err(TargetError::Group)).transpose()
 }
 
 fn to_target(platform: &Platform) -> Target {
@@ -368,7 +388,7 @@ mod tests {
             ("", "amd64", "arm64", "amd64", false),
             ("", "amd64", "", "amd64", false),
         ] {
-            let found = build(asked, on).of_group(&group(recorded));
+            let found = build(asked, on).of_group(&group(recorded)).expect("an architecture");
             let seen = (found.build().arch(), found.is_build_assumed());
             assert_eq!(seen, (expected, assumed), "{asked} on {on}, recorded {recorded}");
         }
@@ -378,6 +398,18 @@ mod tests {
         assert!(error.to_string().contains("the target is linux/arm64, and this builder is for amd64"), "{error}");
         assert_eq!(error.exit_code(), 3);
         assert_eq!(build("", "amd64").check_builder(&group("arm64")), Ok(()));
+        for hostile in ["../../x", "amd64/..", "/", "sparc", "amd64\n"] {
+            for error in [
+                build("arm64", "amd64").of_group(&group(hostile)).map(drop).expect_err(hostile),
+                build("arm64", "amd64").check_builder(&group(hostile)).expect_err(hostile),
+            ] {
+                assert_eq!(
+                    (error.to_string().as_str(), error.exit_code()),
+                    ("resolve inputs: build-arch in group.toml", 3)
+                );
+            }
+            build("", "amd64").of_group(&group(hostile)).expect("is not read without a target");
+        }
         let error = build("arm64", "amd64").check_builder(&group("arm64")).expect_err("two machines");
         assert!(error.to_string().contains("ran on arm64 (group.toml: build-arch), but this builder is for amd64"));
         assert_eq!(error.exit_code(), 3);
@@ -414,6 +446,28 @@ mod tests {
             (build("arm/v7", "amd64").recorded(), build("", "amd64").recorded()),
             ("arm/v7".to_owned(), String::new())
         );
+    }
+
+    #[test]
+    fn what_fits_on_a_run_image() {
+        let image = |text: &str| {
+            let mut parts = text.split('/');
+            let mut part = || parts.next().unwrap_or_default();
+            Draft::empty(part(), part(), part()).finish().expect("an image").config.clone()
+        };
+        for (previous, run_image, expected) in [
+            ("linux/amd64", "linux/amd64", true),
+            ("linux/x86_64", "linux/amd64", true),
+            ("linux/arm64/v8", "linux/aarch64", true),
+            ("linux", "linux/amd64", true),
+            ("/amd64", "linux/amd64", true),
+            ("/arm64", "linux/amd64", false),
+            ("linux/arm64", "linux/amd64", false),
+            ("linux/amd64/v3", "linux/amd64", false),
+            ("windows/amd64", "linux/amd64", false),
+        ] {
+            assert_eq!(fits(&image(previous), &image(run_image)), expected, "{previous} on {run_image}");
+        }
     }
 
     #[test]

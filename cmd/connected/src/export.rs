@@ -40,7 +40,7 @@ pub fn export(inputs: &Inputs, group: Group, analyzed: Analyzed, connection: &Co
     }
     let has_extensions = !group.group_extensions.is_empty();
     let run_image = run_image::for_export(inputs.api, &inputs.run, &inputs.stack, &analyzed, has_extensions)?;
-    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?.of_group(&group);
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?.of_group(&group)?;
     if inputs.index != IndexMode::Off {
         // The index is told for which machine the image is, and so that has to be true.
         BuildTarget::resolve(Some(build_for.platform().clone()), &analyzed)?;

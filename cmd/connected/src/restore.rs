@@ -71,7 +71,7 @@ pub fn refresh(
     group: &Group,
     connection: &Connection,
 ) -> Result<Analyzed, Failure> {
-    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?.of_group(group);
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), &analyzed)?.of_group(group)?;
     analyzed.target_arch = build_for.recorded();
     if analyzed.run_image.as_ref().is_some_and(|image| image.extend) {
         return Err(RefreshAnalyzedError::NeedsExtender.into());
@@ -107,7 +107,7 @@ pub fn restore(
     connection: &Connection,
 ) -> Result<(), Failure> {
     let nothing = Analyzed::default();
-    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), analyzed.unwrap_or(&nothing))?.of_group(group);
+    let build_for = BuildTarget::resolve(inputs.target_arch.clone(), analyzed.unwrap_or(&nothing))?.of_group(group)?;
     let target = analyzed.and_then(|analyzed| build_for.recorded_or_asked(analyzed));
     let target = target.unwrap_or_else(|| build_for.target());
     let cache = connect::cache(inputs, connection, &target, &build_for)?;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use lifecycle::cache::image_at;
 use lifecycle::experimental::{Experimental, ExperimentalError};
-use lifecycle::image::{ParseReferenceError, Reference, TIMES};
+use lifecycle::image::index;
+use lifecycle::image::{IndexError, ParseReferenceError, Reference, TIMES};
 use lifecycle::layer::{PathGlobError, PathGlobs};
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::User;
@@ -225,6 +226,9 @@ pub enum InputError {
     /// The rebaser cannot make an index anew.
     #[error("resolve inputs: the rebaser has no -index replace: with merge, it rebases what is in the index")]
     RebaseReplace,
+    /// A name cannot be that of an index.
+    #[error("resolve inputs")]
+    IndexName(#[from] IndexError),
     /// What is to be done about programs for another architecture.
     #[error("resolve inputs")]
     ArchCheck(#[from] ArchCheckError),
@@ -256,6 +260,7 @@ impl PhaseError for InputError {
             | Self::TargetArch(_)
             | Self::Index { .. }
             | Self::RebaseReplace
+            | Self::IndexName(_)
             | Self::ArchCheck(_)
             | Self::Glob(_)
             | Self::ExecEnv(_) => exit::INVALID_ARGUMENTS,
@@ -521,11 +526,15 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
                 return Err(InputError::NotTag(image.clone()));
             }
         }
+        if inputs.index != IndexMode::Off {
+            index::check_apart(&names(inputs), &[])?;
+        }
         let others = [&inputs.previous_image, &inputs.run_image];
         return Ok(others.into_iter().flatten().try_for_each(|name| Reference::parse(name).map(|_| ()))?);
     }
     let others = [&inputs.previous_image, &inputs.build_image, &inputs.run_image, &inputs.cache_image];
     others.into_iter().flatten().try_for_each(|name| Reference::parse(name).map(|_| ()))?;
+    check_index(phase, inputs)?;
     // A cache image is in a registry also where the app image is in a layout.
     if let (Some(cache), None) = (&inputs.cache_image, &inputs.layout) {
         let cache = match inputs.target_arch.clone() {
@@ -543,6 +552,9 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
                 return Err(InputError::CacheIsImage { image: image.clone(), cache: cache.clone() });
             }
         }
+        if inputs.index != IndexMode::Off {
+            index::check_apart(&names(inputs), &[&cache])?;
+        }
     }
     if inputs.layout.is_some() {
         allow_layout(phase, inputs.experimental)?;
@@ -551,6 +563,32 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
 }
 
 /// Layouts are experimental where an image is written or is to be.
+/// The names that are written.
+fn names(inputs: &Inputs) -> Vec<&str> {
+    std::iter::once(&inputs.image).chain(&inputs.tags).map(String::as_str).collect()
+}
+
+/// Checks that the names can be those of an index, as far as that can be said before `analyzed.toml` is read, which may name
+/// the target: the creator has to refuse them before it builds.
+fn check_index(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
+    if inputs.index == IndexMode::Off {
+        return Ok(());
+    }
+    let names = names(inputs);
+    match (phase, &inputs.target_arch) {
+        (_, Some(target)) => names.iter().try_for_each(|name| index::check(name, target))?,
+        (Phase::Create, None) => {
+            let target = Platform::of_this_program();
+            names.iter().try_for_each(|name| index::check(name, &target))?;
+        }
+        (_, None) => names.iter().try_for_each(|name| index::check_name(name).map(drop))?,
+    }
+    if inputs.layout.is_none() {
+        index::check_apart(&names, &[])?;
+    }
+    Ok(())
+}
+
 fn allow_layout(phase: Phase, experimental: Experimental) -> Result<(), ExperimentalError> {
     if matches!(phase, Phase::Analyze | Phase::Export | Phase::Create) {
         experimental.allow("export to OCI layout format")?;

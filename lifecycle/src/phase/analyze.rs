@@ -305,10 +305,10 @@ fn tell_absent(name: &str, error: &StoreError) {
 /// architecture would not run in it.
 fn is_of_same_machine(previous: &Image, name: &str, run_image: Option<&Image>) -> bool {
     let Some(run_image) = run_image else { return true };
-    let (old, new) = (target::platform(&previous.config), target::platform(&run_image.config));
-    if old.os.is_empty() || old.arch.is_empty() || new.platform().selects(&old.platform()) {
+    if target::fits(&previous.config, &run_image.config) {
         return true;
     }
+    let (old, new) = (target::platform(&previous.config), target::platform(&run_image.config));
     warn!(
         "Ignoring image {name:?} because it is for {} and the run image for {}",
         describe_platform(&old),

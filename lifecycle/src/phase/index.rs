@@ -171,6 +171,8 @@ pub fn run(inputs: &Inputs, store: &dyn Store) -> Result<IndexReport, JoinError>
             return Err(other(name));
         }
     }
+    let written: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    index::check_apart(&written, &[]).map_err(JoinError::Name)?;
     let joined = open(inputs, store)?;
     for name in &names {
         index::check_name(name).map_err(JoinError::Name)?;

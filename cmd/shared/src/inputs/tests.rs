@@ -1,5 +1,7 @@
 use std::fs;
 
+use lifecycle_launch::console::chain;
+
 use super::*;
 
 const CWD: &str = "/w";
@@ -622,5 +624,49 @@ fn the_cache_image_of_a_target() {
         let (code, text) = of(&cache, "reg.io/app").expect_err(reason);
         assert_eq!(code, 3);
         assert!(text.starts_with("resolve inputs: cache image reg.io/app") && text.ends_with(reason), "{text}");
+    }
+}
+
+#[test]
+fn names_of_an_index() {
+    let of = |phase, line: &[&str]| {
+        let line = [&["-index", "merge"], line].concat();
+        given(phase, "0.15", &line, &[WARN]).map(drop).map_err(|error| (error.exit_code(), chain(&error)))
+    };
+    let (long, digest) = (format!("reg.io/app:{}", "x".repeat(120)), format!("reg.io/app@sha256:{}", "0".repeat(64)));
+    for (line, reason) in [
+        (&["-target-arch", "arm64", long.as_str()][..], "more than 128"),
+        (&["-target-arch", "arm64", "-tag", &long, "reg.io/app"], "more than 128"),
+        (&["-target-arch", "arm64", &digest], "an index needs a tag"),
+        (&["-target-arch", "mips", "reg.io/app"], "linux/mips cannot be a child of an index"),
+        (&["-tag", "reg.io/app:1-cnb-linux-arm64", "reg.io/app:1"], "by this tag the index of reg.io/app:1 is made"),
+        (&["-tag", "reg.io/app", "reg.io/app:latest-cnb-linux-arm-v7"], "the index of reg.io/app is made"),
+        (
+            &["-target-arch", "amd64", "-cache-image", "reg.io/app:1-cnb", "reg.io/app:1"],
+            "reg.io/app:1-cnb-linux-amd64: by this tag",
+        ),
+        (
+            &["-cache-image", "reg.io/app:1-cnb-linux-s390x", "reg.io/app:1"],
+            "reg.io/app:1-cnb-linux-s390x: by this tag",
+        ),
+    ] {
+        // The exporter has no -tag.
+        let phases = if line.contains(&"-tag") { &[Phase::Create][..] } else { &[Phase::Create, Phase::Export] };
+        for &phase in phases {
+            let (code, text) = of(phase, line).expect_err(reason);
+            assert_eq!(code, 3, "{line:?}");
+            assert!(text.starts_with("resolve inputs: ") && text.contains(reason), "{line:?}: {text}");
+        }
+    }
+    assert!(of(Phase::Create, &[&long]).is_err(), "of this machine");
+    of(Phase::Export, &[&long]).expect("analyzed.toml may name a target");
+    of(Phase::Rebase, &["reg.io/app:1", "reg.io/app:1-cnb-linux-arm64"]).expect_err("a slot");
+    for line in [
+        &["-tag", "reg.io/other:1-cnb-linux-arm64", "reg.io/app:1"][..],
+        &["-tag", "reg.io/app:1-cnb-linux-sparc", "reg.io/app:1"],
+        &["-cache-image", "reg.io/app:1-cnb", "reg.io/app:1"],
+        &["-tag", "reg.io/app:1", "reg.io/app:1"],
+    ] {
+        of(Phase::Create, line).unwrap_or_else(|error| panic!("{line:?}: {error:?}"));
     }
 }

@@ -311,6 +311,9 @@ impl Refusal {
         match status {
             401 | 403 => Self::Other,
             _ if says(&["manifest_blob_unknown", "manifest_unknown", "blob_unknown", "blob unknown"]) => Self::Gone,
+            400 | 404 | 405 | 406 | 415 | 422 | 501 if says(&["manifest_invalid", "media type", "mediatype"]) => {
+                Self::Index
+            }
             // The name is none.
             _ if says(&["unknown", "tag_invalid", "name_invalid", "quota"]) => Self::Other,
             400 | 404 | 405 | 406 | 415 | 422 | 501 => Self::Index,
@@ -328,6 +331,8 @@ mod tests {
         for (status, told, expected) in [
             (400, "MANIFEST_INVALID: manifest invalid", Refusal::Index),
             (415, "", Refusal::Index),
+            (400, "MANIFEST_INVALID: unknown media type", Refusal::Index),
+            (415, "UNKNOWN: mediaType is not supported", Refusal::Index),
             (404, "", Refusal::Index),
             (405, "UNSUPPORTED: The operation is unsupported.", Refusal::Index),
             (400, "MANIFEST_BLOB_UNKNOWN: blob unknown to registry", Refusal::Gone),

@@ -116,6 +116,14 @@ pub enum IndexError {
         /// The slot's tag.
         slot: String,
     },
+    /// Something else is to be written where writers of an index announce its children.
+    #[error("{name}: by this tag the index of {index} is made, so that nothing else can have it")]
+    IsSlot {
+        /// The name as given.
+        name: String,
+        /// The index's name as given.
+        index: String,
+    },
     /// The registry takes images, but no index.
     #[error("{name}: the registry refuses indexes{}", stands(.children))]
     Refused {
@@ -207,7 +215,11 @@ impl IndexError {
                     *children = names;
                 }
             }
-            Self::Digest { .. } | Self::Platform { .. } | Self::TagTooLong { .. } | Self::Rewrite { .. } => {}
+            Self::Digest { .. }
+            | Self::Platform { .. }
+            | Self::TagTooLong { .. }
+            | Self::IsSlot { .. }
+            | Self::Rewrite { .. } => {}
         }
         self
     }
@@ -246,6 +258,27 @@ pub fn check(name: &str, platform: &Platform) -> Result<(), IndexError> {
         Some(slot) if slot.len() > slot::LONGEST_TAG => Err(IndexError::TagTooLong { name: name.to_owned(), slot }),
         Some(_) => Ok(()),
     }
+}
+
+/// Checks, before anything is done, that no name is that of a slot of one of the indexes. `others` are further names that are
+/// written.
+pub fn check_apart(indexes: &[&str], others: &[&str]) -> Result<(), IndexError> {
+    for index in indexes {
+        let own = check_name(index)?;
+        let tag = own.identifier();
+        for name in indexes.iter().chain(others) {
+            let found = Reference::parse(name).ok().filter(|found| found.digest.is_none());
+            let is_slot = found.is_some_and(|found| {
+                (&found.registry, &found.repository) == (&own.registry, &own.repository)
+                    && platforms()
+                        .any(|platform| slot_tag(&tag, &platform).is_some_and(|slot| slot == found.identifier()))
+            });
+            if is_slot {
+                return Err(IndexError::IsSlot { name: (*name).to_owned(), index: (*index).to_owned() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks whether a name can be an index's: it must have no digest. For a rebase, which announces nothing.

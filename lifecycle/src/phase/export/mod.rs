@@ -347,9 +347,9 @@ fn open_bases(inputs: &Inputs, store: &dyn Store) -> Result<Bases, ExportError> 
         let name = &image.reference;
         info!("Reusing layers from image '{name}'");
         match store.open(name, &platform) {
-            Ok(image) if image.config.architecture() == run.config.architecture() => previous = Some(image),
+            Ok(image) if target::fits(&image.config, &run.config) => previous = Some(image),
             Ok(image) => {
-                let (theirs, ours) = (image.config.architecture(), run.config.architecture());
+                let [theirs, ours] = [&image.config, &run.config].map(|config| target::platform(config).platform());
                 warn!("Not reusing layers from image '{name}': it is for {theirs}, the run image is for {ours}");
             }
             Err(error) if error.counts_as_absent() => {

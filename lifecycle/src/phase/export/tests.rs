@@ -230,6 +230,19 @@ fn a_layer_without_files_is_the_previous_images() {
 }
 
 #[test]
+fn what_was_made_for_the_same_architecture_of_another_name_is_reused() {
+    let mut world = World::new();
+    world.export(None).expect("exported");
+    world.analyze();
+    put_run_image(&world.store, &world.pipeline, "x86_64");
+    fs::remove_dir_all(world.path("layers/bp/only")).expect("removed");
+    let (result, log) = captured(|| world.export(None));
+    result.expect("exported");
+    assert_eq!(lines(&log, "Not reusing"), 0, "{log:#?}");
+    assert_eq!(lines(&log, "Reusing layer 'bp:only'"), 1, "{log:#?}");
+}
+
+#[test]
 fn what_was_made_for_another_architecture_is_not_reused() {
     let mut world = World::new();
     world.export(Some(world.volume())).expect("exported");
@@ -240,7 +253,7 @@ fn what_was_made_for_another_architecture_is_not_reused() {
     let (result, log) = captured(|| world.export(Some(world.volume())));
     result.expect("exported");
     assert_eq!((lines(&log, "Reusing layer '"), lines(&log, "Reusing cache layer")), (0, 0), "{log:#?}");
-    assert_eq!(lines(&log, "it is for amd64, the run image is for arm64"), 1, "{log:#?}");
+    assert_eq!(lines(&log, "it is for linux/amd64, the run image is for linux/arm64"), 1, "{log:#?}");
     assert_eq!(lines(&log, "Not using the cache: its layers are for linux/amd64"), 1, "{log:#?}");
     assert_eq!(world.volume().metadata().target_arch.as_deref(), Some("linux/arm64"));
 }

@@ -228,9 +228,7 @@ impl Protocol {
             }
             (State::Putting, Told::Put(outcome)) => match self.note(outcome) {
                 Some(failed) => failed,
-                None if self.rounds > 1 || self.failures > 0 => {
-                    self.wait(Duration::from_millis(250 * u64::from(self.rounds.max(self.failures).min(10))))
-                }
+                None if self.rounds > 1 || self.failures > 0 => self.pause(self.rounds.max(self.failures)),
                 None => self.look(now),
             },
             // Nothing is to be changed.
@@ -342,9 +340,14 @@ impl Protocol {
         self.ask(State::Putting, Ask::Put { tag: self.tag.clone(), index })
     }
 
-    /// What was named by a tag is gone: replaced, and collected at once.
+    /// What was named by a tag is gone: replaced, and collected at once. Or the registry does not have it everywhere yet,
+    /// which takes it a while.
     fn look_again(&mut self, now: Duration) -> Step {
-        self.another_round(now).unwrap_or_else(|| self.look(now))
+        match self.another_round(now) {
+            Some(given_up) => given_up,
+            None if self.rounds > 1 => self.pause(self.rounds),
+            None => self.look(now),
+        }
     }
 
     fn learn(&mut self, slot: usize, says: Slot) {
@@ -506,6 +509,11 @@ impl Protocol {
         }
         self.rounds += 1;
         None
+    }
+
+    /// Waits before it goes on, the longer the more often.
+    fn pause(&mut self, times: u32) -> Step {
+        self.wait(Duration::from_millis(250 * u64::from(times.min(10))))
     }
 
     fn wait(&mut self, longest: Duration) -> Step {
