@@ -229,6 +229,13 @@ pub(super) fn platforms(children: &[Child]) -> Vec<String> {
 }
 
 impl Child {
+    /// The normalised platform that the descriptor states: none where it has none, or names neither operating system nor
+    /// architecture (`"platform": {}`, or both of them empty, as some tools write it).
+    pub fn stated(&self) -> Option<Platform> {
+        let stated = self.platform.as_ref().map(Target::platform);
+        stated.filter(|platform| !(platform.os().is_empty() && platform.arch().is_empty()))
+    }
+
     fn normalised(&self) -> Platform {
         match &self.platform {
             Some(target) => target.platform(),

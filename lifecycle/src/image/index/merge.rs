@@ -97,7 +97,7 @@ impl Held {
         let held = |wanted: &IndexChild| {
             let mut same = self.children.iter().filter(|child| is_replaced_by(child, wanted));
             same.next().is_some_and(|child| {
-                child.blob.digest == wanted.blob.digest && platform_of(child).as_ref() == Some(&wanted.platform())
+                child.blob.digest == wanted.blob.digest && child.stated().as_ref() == Some(&wanted.platform())
             }) && same.next().is_none()
         };
         self.is_index && wanted.iter().all(held)
@@ -149,17 +149,13 @@ fn child(mut blob: BlobRef, target: Target) -> Child {
     Child { blob, platform: Some(target) }
 }
 
-fn platform_of(child: &Child) -> Option<Platform> {
-    child.platform.as_ref().map(Target::platform)
-}
-
 fn is_image(child: &Child) -> bool {
     Format::of_manifest(&child.blob.media_type).is_some()
 }
 
 /// Image manifests of the new one's platform, and the same manifest under whatever platform.
 fn is_replaced_by(child: &Child, new: &IndexChild) -> bool {
-    is_image(child) && (child.blob.digest == new.blob.digest || platform_of(child).as_ref() == Some(&new.platform()))
+    is_image(child) && (child.blob.digest == new.blob.digest || child.stated().as_ref() == Some(&new.platform()))
 }
 
 /// The child that an attestation is about.
@@ -169,7 +165,7 @@ fn about(child: &Child) -> Option<Digest> {
 
 /// By platform; what states none afterwards, attestations last.
 fn order(a: &Child, b: &Child) -> Ordering {
-    let rank = |child: &Child| match platform_of(child) {
+    let rank = |child: &Child| match child.stated() {
         Some(platform) if platform.os() == "unknown" => (2, None),
         Some(platform) => (0, Some(platform)),
         None => (1, None),

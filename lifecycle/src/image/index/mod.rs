@@ -69,7 +69,7 @@ impl WrittenIndex {
     /// Its entry in `index-report.toml`.
     pub fn entry(&self) -> IndexEntry {
         let image = |child: &Child| ImageEntry {
-            platform: child.platform.as_ref().map(|platform| platform.platform().to_string()).unwrap_or_default(),
+            platform: child.stated().map(|platform| platform.to_string()).unwrap_or_default(),
             digest: child.blob.digest.to_string(),
             media_type: child.blob.media_type.clone(),
             size: child.blob.size,

@@ -9,10 +9,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::error::Error;
 
-use log::info;
+use log::{info, warn};
 use platform_spec::index_report::IndexReport;
 use platform_spec::report::Report;
-use platform_spec::target::{Platform, Target};
+use platform_spec::target::Platform;
 
 use super::super::saved::{self, Names, tell_index};
 use super::{App, Inputs, RebaseError, Rules, open_base, rebase};
@@ -55,7 +55,7 @@ impl Source {
             Document::Index(index) => {
                 let mut images = Vec::new();
                 for child in index.children.iter().filter(is_image) {
-                    let described = child.platform.as_ref().map(Target::platform);
+                    let described = child.stated();
                     if described.is_some() || has_image_config(name, &child.blob.digest, store)? {
                         images.push((child.blob.digest, described));
                     }
@@ -124,6 +124,16 @@ impl Source {
         let Document::Index(index) = &self.document else { return Vec::new() };
         let rebased: BTreeSet<Digest> = self.apps.iter().map(|app| app.image.manifest.digest).collect();
         index.children.iter().filter(|child| !rebased.contains(&child.blob.digest)).collect()
+    }
+}
+
+/// Names the platforms that a name, another than the source's, has now and the index that it gets has not.
+fn tell_lost(name: &str, now: Option<&Document>, index: &Index) {
+    let Some(Document::Index(now)) = now else { return };
+    let kept = index.platforms();
+    let lost: Vec<String> = now.platforms().into_iter().filter(|platform| !kept.contains(platform)).collect();
+    if !lost.is_empty() {
+        warn!("{name} is replaced by the rebased index; gone from it: {}", lost.join(", "));
     }
 }
 
@@ -205,7 +215,8 @@ pub fn run(inputs: &Inputs, source: &Source, store: &dyn Store) -> Result<(Repor
                             made.replace(anew);
                             Ok(index)
                         }
-                        Some(_) | None => {
+                        now => {
+                            tell_lost(&name, now, &made.borrow().index);
                             // No tag names them yet, and it may have taken a while to come here once more.
                             if asked.replace(true) {
                                 send_own()?;

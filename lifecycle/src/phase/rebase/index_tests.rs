@@ -7,6 +7,7 @@ use super::index::{open, run};
 use super::tests::{APP, NEW, World, amd64, arm, forced, inputs};
 use super::*;
 use crate::image::{Document, Format, Index};
+use crate::test_log::captured;
 
 /// An index [`APP`] of app images for amd64 and arm64, and [`NEW`] with run images for both.
 fn world() -> World {
@@ -121,7 +122,13 @@ fn other_names_get_the_index_and_what_is_kept_goes_with_it() {
     let names = ["r.io/app:next", "r.io/other"].map(str::to_owned);
     let inputs = Inputs { image: names[0].clone(), tags: vec![names[1].clone()], ..inputs("0.15") };
     let inputs = only(Inputs { previous_image: Some(APP.to_owned()), ..inputs }, "arm64");
-    let (report, indexes) = rebased(&world, &inputs).expect("rebased");
+    world.app("r.io/app:s390x", "0.15", &arm("s390x", ""));
+    world.index(&names[0], &["r.io/app:amd64", "r.io/app:s390x"], &[]);
+    let (result, lines) = captured(|| rebased(&world, &inputs));
+    let (report, indexes) = result.expect("rebased");
+    let warnings: Vec<_> = lines.iter().filter(|line| line.starts_with("warn: ")).collect();
+    let expected = format!("warn: {} is replaced by the rebased index; gone from it: linux/s390x", names[0]);
+    assert_eq!(warnings, [&expected], "what only this name had is named");
     assert_eq!(report.image.tags, names);
     assert_eq!(indexes.indexes.len(), 2);
     assert_eq!(index(&world, APP), before, "it was only read");

@@ -9,10 +9,10 @@ use super::model::child;
 use crate::image::{BlobRef, Draft, Format};
 
 /// A foreign descriptor: `amd64 1` as the model's, `nested amd64 1` is an index, `docker amd64 1` Docker's,
-/// `about <child>` an attestation of another child.
+/// `about <child>` an attestation of another child, `empty <child>` one whose platform names nothing.
 fn foreign(name: &str) -> Child {
     let (kind, rest) = match name.split_once(' ') {
-        Some((kind @ ("nested" | "docker" | "about" | "none"), rest)) => (kind, rest),
+        Some((kind @ ("nested" | "docker" | "about" | "none" | "empty"), rest)) => (kind, rest),
         _ => ("", name),
     };
     let IndexChild { mut blob, mut target } = child(rest);
@@ -25,6 +25,7 @@ fn foreign(name: &str) -> Child {
             blob.other.insert("annotations".to_owned(), json!({ "vnd.docker.reference.digest": about }));
             target = Target { os: "unknown".to_owned(), arch: "unknown".to_owned(), ..Target::default() };
         }
+        "empty" => target = Target::default(),
         _ => {}
     }
     if kind == "none" {
@@ -68,6 +69,7 @@ fn children_are_added_and_replaced() {
         (&["nested arm64 0", "arm64 0"], &["arm64 1"], &["nested arm64 0", "arm64 1"]),
         (&["none amd64 0", "arm64 0"], &["amd64 1"], &["amd64 1", "arm64 0", "none amd64 0"]),
         (&["none amd64 0"], &["amd64 0"], &["amd64 0"]),
+        (&["empty amd64 0", "arm64 0"], &["amd64 1"], &["amd64 1", "arm64 0", "empty amd64 0"]),
         // Attestations go with what they are about.
         (
             &["amd64 0", "about amd64 0", "arm64 0", "about arm64 0"],
