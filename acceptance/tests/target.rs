@@ -329,26 +329,35 @@ fn a_buildpack_that_does_not_say_that_it_can_fails_with_a_remedy() {
 }
 
 #[test]
-fn where_buildpacks_run_is_not_guessed_where_it_matters() {
-    let (_, other) = own_and_other();
+fn where_nobody_wrote_down_on_which_machine_buildpacks_run() {
+    let (own, other) = own_and_other();
     let build = build(Some(other));
-    build.five("app");
-    let cache = snapshot(&build.project.path("cache"));
-    build.project.new_layers();
     build.run(&PHASES[..2], "app");
     // As a detector leaves it that does not know the extension.
     let group = build.project.read("layers/group.toml");
     let without: Vec<_> = group.lines().filter(|line| !line.starts_with("build-arch")).collect();
-    build.project.write("layers/group.toml", without.join("\n"));
-    build.phase("restorer").run().succeeds().says("No cache is used");
-    build.phase("builder").run().ends_with(3).says("only a detector that writes build-arch");
-    assert!(!build.project.path("layers/test_marker/tools").exists());
+    let without = without.join("\n");
+    build.project.write("layers/group.toml", &without);
+    build.run(&["restorer"], "app");
+    build.phase("builder").run().succeeds().says("no buildpack was asked whether it can");
+    build.run(&["exporter"], "app");
+    let place = build.project.path(&format!("cache/targets/linux-{other}"));
+    assert!(!place.with_file_name(format!("linux-{other}-on-{own}")).exists());
+    let metadata = fs::read_to_string(place.join("committed/io.buildpacks.lifecycle.cache.metadata")).expect("there");
+    assert!(metadata.contains(r#""build-arch":"unknown""#), "{metadata}");
 
-    build.project.write("layers/group.toml", &group);
-    build.phase("builder").run().succeeds();
-    build.project.write("layers/group.toml", without.join("\n"));
-    build.phase_for("exporter", "app").run().succeeds().says("No cache is used");
-    assert_eq!(snapshot(&build.project.path("cache")), cache);
+    // Nor does a build that is emulated or hybrid take what is for building.
+    for (group, reason) in [
+        (without.clone(), "group.toml does not say on which architecture buildpacks run"),
+        (format!("build-arch = \"{other}\"\n{without}"), "nobody knows on which architecture its layers were made"),
+    ] {
+        build.project.new_layers();
+        build.run(&PHASES[..2], "app");
+        build.project.write("layers/group.toml", group);
+        build.phase("restorer").run().succeeds().says(reason);
+        assert!(build.project.path("layers/test_marker/both/made").exists());
+        assert!(!build.project.path("layers/test_marker/tools").exists());
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! [`BuildTarget`] holds the two machines of a build: the *target*, if somebody asked for one, and the *build
 //! architecture*, on which buildpacks run. Whoever opens an image for it calls [`BuildTarget::open`].
 
+use log::warn;
 use platform_spec::analyzed::Analyzed;
 use platform_spec::exit;
 use platform_spec::group::Group;
@@ -106,17 +107,6 @@ pub enum TargetError {
         /// What `[run-image.target]` says.
         run_image: String,
     },
-    /// Buildpacks would be run for another architecture, and nobody has asked them whether they can.
-    #[error(
-        "resolve inputs: the target is {target}, and this builder is for {builder}; only a detector that writes build-arch \
-         to group.toml finds out whether buildpacks can build so, and this group is of another one"
-    )]
-    UncheckedCross {
-        /// The target.
-        target: String,
-        /// What this program is for.
-        builder: String,
-    },
     /// Buildpacks would be run on two architectures.
     #[error(
         "resolve inputs: the detector ran on {detector} (group.toml: build-arch), but this builder is for {builder}; \
@@ -133,11 +123,9 @@ pub enum TargetError {
 impl PhaseError for TargetError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Analyzed(_)
-            | Self::Group(_)
-            | Self::Disagrees { .. }
-            | Self::UncheckedCross { .. }
-            | Self::OtherBuilder { .. } => exit::INVALID_ARGUMENTS,
+            Self::Analyzed(_) | Self::Group(_) | Self::Disagrees { .. } | Self::OtherBuilder { .. } => {
+                exit::INVALID_ARGUMENTS
+            }
         }
     }
 
@@ -200,13 +188,19 @@ impl BuildTarget {
         self.is_build_assumed
     }
 
-    /// Checks that the builder runs buildpacks where the detector did. A detector that did not write it down has checked no
-    /// buildpack for a cross build.
+    /// Checks that the builder runs buildpacks where the detector did. A detector that did not write it down has asked no
+    /// buildpack whether it can build across: that is said.
     pub fn check_builder(&self, group: &Group) -> Result<(), TargetError> {
         let Some(target) = &self.asked else { return Ok(()) };
         let builder = self.build.arch().to_owned();
         match build_arch(group)? {
-            None if self.is_cross() => Err(TargetError::UncheckedCross { target: target.to_string(), builder }),
+            None if self.is_cross() => {
+                warn!(
+                    "Building for {target} on {builder}, and no buildpack was asked whether it can: group.toml has no \
+                     build-arch, because its detector is of another lifecycle"
+                );
+                Ok(())
+            }
             Some(detector) if detector.arch() != builder => {
                 Err(TargetError::OtherBuilder { detector: detector.arch().to_owned(), builder })
             }
@@ -349,6 +343,7 @@ impl ArchCheck {
 mod tests {
     use super::*;
     use crate::image::Draft;
+    use crate::test_log::captured;
 
     fn target(labels: &[(&str, &str)]) -> Target {
         let draft = Draft::empty("linux", "arm", "v7");
@@ -393,10 +388,11 @@ mod tests {
             assert_eq!(seen, (expected, assumed), "{asked} on {on}, recorded {recorded}");
         }
         assert_eq!(build("arm64", "amd64").check_builder(&group("amd64")), Ok(()));
-        assert_eq!(build("arm64", "arm64").check_builder(&group("")), Ok(()));
-        let error = build("arm64", "amd64").check_builder(&group("")).expect_err("no buildpack was asked");
-        assert!(error.to_string().contains("the target is linux/arm64, and this builder is for amd64"), "{error}");
-        assert_eq!(error.exit_code(), 3);
+        let (checked, told) = captured(|| build("arm64", "arm64").check_builder(&group("")));
+        assert_eq!((checked, told), (Ok(()), Vec::new()));
+        let (checked, told) = captured(|| build("arm64", "amd64").check_builder(&group("")));
+        assert_eq!(checked, Ok(()));
+        assert!(told[0].starts_with("warn: Building for linux/arm64 on amd64, and no buildpack was asked"), "{told:?}");
         assert_eq!(build("", "amd64").check_builder(&group("arm64")), Ok(()));
         for hostile in ["../../x", "amd64/..", "/", "sparc", "amd64\n"] {
             for error in [

@@ -130,15 +130,6 @@ pub fn cache<'a>(
     target: &Target,
     build_for: &BuildTarget,
 ) -> Result<Option<Cache<'a>>, ConnectError> {
-    if build_for.is_build_assumed() {
-        // The cache of an emulated build has programs for the target, and that of a cross build for this machine.
-        log::warn!(
-            "group.toml does not say on which architecture buildpacks run (build-arch), because its detector is of another \
-             lifecycle: it may be {} or this machine's. No cache is used",
-            build_for.build()
-        );
-        return Ok(None);
-    }
     let place = build_for.cache_place();
     if let Some(name) = &inputs.cache_image {
         let delete = !inputs.api.keeps_replaced_cache_image();

@@ -56,8 +56,8 @@ impl<'a> ImageCache<'a> {
         &self.metadata
     }
 
-    pub(super) fn forget(&mut self) {
-        self.metadata = CacheMetadata::default();
+    pub(super) fn metadata_mut(&mut self) -> &mut CacheMetadata {
+        &mut self.metadata
     }
 
     /// The architecture that its config names.

@@ -88,32 +88,54 @@ impl Cache<'_> {
         }
     }
 
-    /// Forgets what the cache holds if it was made for other machines, and says so.
+    fn metadata_mut(&mut self) -> &mut CacheMetadata {
+        match self {
+            Self::Volume(cache) => cache.metadata_mut(),
+            Self::Image(cache) => cache.metadata_mut(),
+        }
+    }
+
+    /// Forgets what the cache holds for other machines, and says so: everything, if it was made for another app's; layers
+    /// that may be used while building, if it was made on another machine, or nobody knows on which.
     #[must_use]
     pub fn only_for(mut self, machines: &Machines) -> Self {
-        let metadata = self.metadata();
         let recorded = match &self {
             Self::Volume(_) => None,
             Self::Image(cache) => cache.config_arch(),
         };
+        let metadata = self.metadata_mut();
         let recorded =
             metadata.target_arch.as_deref().map(platform).or(recorded).unwrap_or_else(|| machines.own.clone());
-        // Without a target, buildpacks run on what the app is for.
-        let built_on = metadata.build_arch.as_deref().unwrap_or(recorded.arch());
-        let reason = if !machines.target.selects(&recorded) {
-            Some(format!("its layers are for {recorded}, the run image is for {}", machines.target))
-        } else {
-            let here = machines.build.as_ref().filter(|build| platform(built_on).arch() != build.arch());
-            here.map(|build| format!("its layers were made on linux/{built_on}, this build runs on {build}"))
-        };
-        if let Some(reason) = reason {
+        if !machines.target.selects(&recorded) {
             if metadata.buildpacks.is_some() {
-                warn!("Not using the cache: {reason}");
+                warn!("Not using the cache: its layers are for {recorded}, the run image is for {}", machines.target);
             }
-            match &mut self {
-                Self::Volume(cache) => cache.forget(),
-                Self::Image(cache) => cache.forget(),
+            *metadata = CacheMetadata::default();
+            return self;
+        }
+        // Without a target, buildpacks run on what the app is for.
+        let built_on = metadata.build_arch.as_deref().unwrap_or(recorded.arch()).to_owned();
+        let reason = match &machines.build {
+            BuiltOn::Target => return self,
+            BuiltOn::Machine(build) if platform(&built_on).arch() == build.arch() => return self,
+            BuiltOn::Machine(build) if built_on == UNKNOWN => {
+                format!("nobody knows on which architecture its layers were made, and this build runs on {build}")
             }
+            BuiltOn::Machine(build) => format!("its layers were made on linux/{built_on}, this build runs on {build}"),
+            BuiltOn::Unknown => {
+                "group.toml does not say on which architecture buildpacks run (build-arch), because its \
+                                 detector is of another lifecycle"
+                    .to_owned()
+            }
+        };
+        let mut forgotten = false;
+        for buildpack in metadata.buildpacks.iter_mut().flatten() {
+            let before = buildpack.layers.len();
+            buildpack.layers.retain(|_, layer| layer.launch && !layer.build);
+            forgotten |= buildpack.layers.len() < before;
+        }
+        if forgotten {
+            warn!("Using only layers of the cache that are for the app alone: {reason}");
         }
         self
     }
@@ -146,10 +168,35 @@ pub fn image_at(name: &str, place: &str) -> Result<String, String> {
 pub struct Machines {
     /// The app's.
     pub target: Platform,
-    /// The one on which buildpacks run, if a target was asked for.
-    pub build: Option<Platform>,
+    /// The one on which buildpacks run.
+    pub build: BuiltOn,
     /// That of this lifecycle: of a cache directory that does not say.
     pub own: Platform,
+}
+
+/// On which machine buildpacks run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuiltOn {
+    /// The app's: no target was asked for.
+    Target,
+    /// This one.
+    Machine(Platform),
+    /// The app's or this lifecycle's: [`BuildTarget::is_build_assumed`].
+    Unknown,
+}
+
+/// What a cache records as `build-arch` where it is not known.
+const UNKNOWN: &str = "unknown";
+
+impl BuiltOn {
+    /// As caches record it.
+    pub fn recorded(&self) -> Option<String> {
+        match self {
+            Self::Target => None,
+            Self::Machine(build) => Some(build.arch().to_owned()),
+            Self::Unknown => Some(UNKNOWN.to_owned()),
+        }
+    }
 }
 
 impl Machines {
@@ -157,7 +204,11 @@ impl Machines {
     pub fn of(build_for: &BuildTarget, run_image: Platform) -> Self {
         Self {
             target: run_image,
-            build: build_for.asked().map(|_| build_for.build().clone()),
+            build: match build_for.asked() {
+                None => BuiltOn::Target,
+                Some(_) if build_for.is_build_assumed() => BuiltOn::Unknown,
+                Some(_) => BuiltOn::Machine(build_for.build().clone()),
+            },
             own: Platform::of_this_program(),
         }
     }
@@ -210,6 +261,73 @@ impl Writer<'_> {
         match self {
             Self::Volume(staging) => staging.commit(metadata),
             Self::Image(next) => next.commit(metadata),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use platform_spec::label::BuildpackLayer;
+
+    use super::*;
+    use crate::test_log::captured;
+
+    #[test]
+    fn what_is_for_other_machines_is_forgotten() {
+        let all = ["app", "both", "cached", "tools"];
+        let nothing: [&str; 0] = [];
+        let machine = |arch: &str| BuiltOn::Machine(arch.parse().expect("known"));
+        for (target_arch, build_arch, build, kept, told) in [
+            (Some("linux/arm64"), None, BuiltOn::Target, &all[..], ""),
+            (
+                Some("linux/amd64"),
+                None,
+                BuiltOn::Target,
+                &nothing,
+                "Not using the cache: its layers are for linux/amd64",
+            ),
+            // Of the lifecycle's own machine, which is another.
+            (None, None, BuiltOn::Target, &nothing, "Not using the cache: its layers are for linux/s390x"),
+            (Some("linux/arm64"), Some("arm64"), machine("arm64"), &all, ""),
+            (Some("linux/arm64"), Some("aarch64"), machine("arm64"), &all, ""),
+            (Some("linux/arm64"), None, machine("arm64"), &all, ""),
+            (Some("linux/arm64"), Some("amd64"), machine("amd64"), &all, ""),
+            (Some("linux/arm64"), Some("amd64"), machine("arm64"), &["app"], "its layers were made on linux/amd64"),
+            (Some("linux/arm64"), None, machine("amd64"), &["app"], "its layers were made on linux/arm64"),
+            (Some("linux/arm64"), Some("unknown"), machine("arm64"), &["app"], "nobody knows on which"),
+            (Some("linux/arm64"), Some("arm64"), BuiltOn::Unknown, &["app"], "group.toml does not say"),
+            (Some("linux/arm64"), Some("unknown"), BuiltOn::Unknown, &["app"], "group.toml does not say"),
+            (Some("linux/amd64"), Some("amd64"), BuiltOn::Unknown, &nothing, "its layers are for linux/amd64"),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let layer = |launch, build| BuildpackLayer { launch, build, cache: true, ..BuildpackLayer::default() };
+            let layers = [
+                ("app", layer(true, false)),
+                ("both", layer(true, true)),
+                ("cached", layer(false, false)),
+                ("tools", layer(false, true)),
+            ];
+            let layers: BTreeMap<_, _> = layers.map(|(name, layer)| (name.to_owned(), layer)).into();
+            let text = |value: Option<&str>| value.map(str::to_owned);
+            let metadata = CacheMetadata {
+                buildpacks: Some(vec![BuildpackLayers { key: "a".to_owned(), layers, ..BuildpackLayers::default() }]),
+                target_arch: text(target_arch),
+                build_arch: text(build_arch),
+                ..CacheMetadata::default()
+            };
+            VolumeCache::open(dir.path()).expect("opens").begin().expect("begins").commit(&metadata).expect("commits");
+            let machines =
+                Machines { target: "arm64".parse().expect("known"), build, own: "s390x".parse().expect("known") };
+            let cache = Cache::Volume(VolumeCache::open(dir.path()).expect("opens"));
+            let (cache, lines) = captured(|| cache.only_for(&machines));
+            let found: Vec<_> =
+                cache.buildpack("a").into_iter().flat_map(|buildpack| buildpack.layers.keys()).collect();
+            let what = format!("{target_arch:?} {build_arch:?} {machines:?}: {lines:?}");
+            assert_eq!(found, kept, "{what}");
+            assert_eq!(lines.len(), usize::from(!told.is_empty()), "{what}");
+            assert!(lines.iter().all(|line| line.contains(told)), "{what}");
         }
     }
 }

@@ -78,8 +78,8 @@ impl VolumeCache {
         &self.metadata
     }
 
-    pub(super) fn forget(&mut self) {
-        self.metadata = CacheMetadata::default();
+    pub(super) fn metadata_mut(&mut self) -> &mut CacheMetadata {
+        &mut self.metadata
     }
 
     /// Opens a layer's tar. It is not verified: whoever reads it hashes it.

@@ -14,7 +14,8 @@ pub struct ProgramCheck {
     /// Whether what is found is an error.
     fails: bool,
     target: Platform,
-    build: Platform,
+    /// More than one if nobody knows which.
+    build: Vec<Platform>,
     ignored: PathGlobs,
 }
 
@@ -32,7 +33,11 @@ impl ProgramCheck {
             ArchCheck::Warn => false,
             ArchCheck::Error => true,
         };
-        let (target, build) = (run_image.clone(), build_for.build().clone());
+        let mut build = vec![build_for.build().clone()];
+        if build_for.is_build_assumed() {
+            build.push(Platform::of_this_program());
+        }
+        let target = run_image.clone();
         Some(Self { fails, target, build, ignored: ignored.clone() })
     }
 
@@ -45,12 +50,12 @@ impl ProgramCheck {
     /// the machine that buildpacks run on. One that is only cached is its buildpack's own matter, which may run what is
     /// in it or copy that into the app: it may be for either.
     pub fn guard(&self, types: Types) -> Guard {
-        let expected: &[&Platform] = match types {
-            Types { launch: true, .. } => &[&self.target],
-            Types { build: true, .. } => &[&self.build],
-            Types { .. } => &[&self.build, &self.target],
+        let expected: Vec<&Platform> = match types {
+            Types { launch: true, .. } => vec![&self.target],
+            Types { build: true, .. } => self.build.iter().collect(),
+            Types { .. } => self.build.iter().chain([&self.target]).collect(),
         };
-        Guard::new(expected, &self.ignored)
+        Guard::new(&expected, &self.ignored)
     }
 
     /// Tells what was found in a layer. Gives it if it is an error.

@@ -91,7 +91,7 @@ pub(super) fn finish(
     }
     let buildpacks = (!buildpacks.is_empty()).then_some(buildpacks);
     let target_arch = Some(machines.target.to_string());
-    let build_arch = machines.build.as_ref().map(|build| build.arch().to_owned());
+    let build_arch = machines.build.recorded();
     writer.commit(&CacheMetadata { sbom, buildpacks, target_arch, build_arch })
 }
 
