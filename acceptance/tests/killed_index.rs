@@ -245,7 +245,8 @@ fn an_indexer() {
     let lifecycle = world.project.lifecycle();
     let indexer = || {
         let phase = lifecycle.phase("indexer").env("CNB_EXPERIMENTAL_MODE", "quiet").env("CNB_REGISTRY_AUTH", "{}");
-        phase.arg(world.app()).args(&images)
+        // Not into a directory that this machine happens to have.
+        phase.env("CNB_LAYERS_DIR", world.project.path("nowhere")).arg(world.app()).args(&images)
     };
     kill_at_every_request(&world, "indexer", indexer, |_, _| {});
     assert_eq!(world.children().len(), 3);

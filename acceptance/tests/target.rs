@@ -6,7 +6,6 @@
 
 use acceptance::exports::push_run_images;
 use acceptance::image::{self, Format, push_run_image_for};
-use acceptance::snapshot::snapshot;
 use acceptance::{Architecture, Build, Project, Registry, marker};
 use serde_json::json;
 
@@ -343,7 +342,8 @@ fn where_nobody_wrote_down_on_which_machine_buildpacks_run() {
     build.run(&["exporter"], "app");
     let place = build.project.path(&format!("cache/targets/linux-{other}"));
     assert!(!place.with_file_name(format!("linux-{other}-on-{own}")).exists());
-    let metadata = fs::read_to_string(place.join("committed/io.buildpacks.lifecycle.cache.metadata")).expect("there");
+    let metadata =
+        build.project.read(&format!("cache/targets/linux-{other}/committed/io.buildpacks.lifecycle.cache.metadata"));
     assert!(metadata.contains(r#""build-arch":"unknown""#), "{metadata}");
 
     // Nor does a build that is emulated or hybrid take what is for building.
@@ -461,8 +461,11 @@ fn the_indexer_joins_what_was_exported_apart() {
         build.phase_for("exporter", &format!("app-{target}")).flag("report", report).run().succeeds();
     }
     build.project = build.project.without_target();
+    // Not into a directory that this machine happens to have.
+    let layers = build.project.path("nowhere");
     let indexer = || {
-        build.project.lifecycle().phase("indexer").env("CNB_EXPERIMENTAL_MODE", "quiet").env("CNB_REGISTRY_AUTH", "{}")
+        let indexer = build.project.lifecycle().phase("indexer").env("CNB_LAYERS_DIR", &layers);
+        indexer.env("CNB_EXPERIMENTAL_MODE", "quiet").env("CNB_REGISTRY_AUTH", "{}")
     };
     let reports = |phase: acceptance::Phase| {
         [own, other]
