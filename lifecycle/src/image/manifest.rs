@@ -207,7 +207,7 @@ impl Index {
         select(&self.children, target)
     }
 
-    /// What it has: `linux/amd64`, `linux/arm/v7`; for messages. Without attestations (`unknown/unknown`).
+    /// What images it has: `linux/amd64`, `linux/arm/v7`; for messages. Without attestations (`unknown/unknown`).
     pub fn platforms(&self) -> Vec<String> {
         platforms(&self.children)
     }
@@ -216,16 +216,22 @@ impl Index {
 /// [`Index::select`] among other children.
 pub(super) fn select<'a>(children: &'a [Child], target: &Target) -> Option<&'a Child> {
     let wanted = target.platform();
-    let images = || children.iter().filter(|child| Format::of_manifest(&child.blob.media_type).is_some());
-    images()
+    let mut images = images(children);
+    images
+        .clone()
         .find(|child| child.normalised() == wanted)
-        .or_else(|| images().find(|child| wanted.selects(&child.normalised())))
+        .or_else(|| images.find(|child| wanted.selects(&child.normalised())))
 }
 
 /// [`Index::platforms`] of other children.
 pub(super) fn platforms(children: &[Child]) -> Vec<String> {
-    let named = children.iter().map(Child::normalised).filter(|platform| platform.os() != "unknown");
+    let named = images(children).map(Child::normalised).filter(|platform| platform.os() != "unknown");
     named.map(|platform| platform.to_string()).collect()
+}
+
+/// Without indexes in the index.
+fn images(children: &[Child]) -> impl Iterator<Item = &Child> + Clone {
+    children.iter().filter(|child| Format::of_manifest(&child.blob.media_type).is_some())
 }
 
 impl Child {
@@ -496,6 +502,7 @@ mod tests {
         nested.children[0].blob.media_type = Format::Oci.index().to_owned();
         let amd64 = Target { os: "linux".to_owned(), arch: "amd64".to_owned(), ..Target::default() };
         assert_eq!(nested.select(&amd64), None);
+        assert_eq!(nested.platforms(), [""; 0], "nor is it named among what there is");
     }
 
     #[test]

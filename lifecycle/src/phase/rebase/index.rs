@@ -63,6 +63,7 @@ impl Source {
                 images
             }
         };
+        let is_index = matches!(document, Document::Index(_));
         let mut apps = Vec::new();
         let mut platforms = Vec::new();
         let mut found = Vec::new();
@@ -70,6 +71,10 @@ impl Source {
             let image = open_child(name, &digest, store)?;
             // Of several variants whose configs do not say which they are, only the index tells.
             let platform = IndexChild::of(&image, described.as_ref()).platform();
+            if is_index && platform.os().is_empty() && platform.arch().is_empty() {
+                // In an image's words, but for no machine: a signature.
+                continue;
+            }
             found.push(platform.to_string());
             if inputs.build_for.asked().is_none_or(|wanted| wanted.selects(&platform)) {
                 let app = App::read(&image.identifier.clone(), image);

@@ -83,13 +83,21 @@ fn every_image_goes_onto_the_run_image_for_its_machine() {
     let size = chart.len();
     let digest = world.0.insert("r.io/app:chart", Format::Oci.manifest(), chart).expect("put").to_string();
     let chart = json!({ "mediaType": Format::Oci.manifest(), "size": size, "digest": digest });
-    let more = [attestation("amd64"), attestation("arm64"), nested, chart];
+    // In an image's words, but for no machine.
+    let config = br#"{"architecture":"","os":"","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let digest = world.0.insert_with_config("r.io/app:signature", config).expect("put");
+    let size = match world.0.document("r.io/app:signature").expect("there") {
+        Document::Manifest(manifest) => manifest.bytes.len(),
+        Document::Index(index) => panic!("{index:?}"),
+    };
+    let signature = json!({ "mediaType": Format::Oci.manifest(), "size": size, "digest": digest.to_string() });
+    let more = [attestation("amd64"), attestation("arm64"), nested, chart, signature];
     for (filter, expected) in [(None, 0), (Some("arm64"), 1)] {
         world.index(APP, &["r.io/app:amd64", "r.io/app:arm64"], &more);
         let inputs = filter.map_or(inputs("0.15"), |arch| only(inputs("0.15"), arch));
         let (report, indexes) = rebased(&world, &inputs).expect("rebased");
         let after = index(&world, APP);
-        assert_eq!(after.children.len(), 4 + expected, "attestations go with what they are about");
+        assert_eq!(after.children.len(), 5 + expected, "attestations go with what they are about");
         assert_eq!(after.other["annotations"]["a"], "b");
         assert_eq!(indexes.indexes[0].digest, after.digest.to_string());
         assert_eq!((indexes.indexes.len(), indexes.indexes[0].tag.as_str()), (1, APP));
