@@ -562,7 +562,6 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
     Ok(())
 }
 
-/// Layouts are experimental where an image is written or is to be.
 /// The names that are written.
 fn names(inputs: &Inputs) -> Vec<&str> {
     std::iter::once(&inputs.image).chain(&inputs.tags).map(String::as_str).collect()
@@ -589,6 +588,7 @@ fn check_index(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
     Ok(())
 }
 
+/// Layouts are experimental where an image is written or is to be.
 fn allow_layout(phase: Phase, experimental: Experimental) -> Result<(), ExperimentalError> {
     if matches!(phase, Phase::Analyze | Phase::Export | Phase::Create) {
         experimental.allow("export to OCI layout format")?;
