@@ -24,25 +24,26 @@ FLAGS := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-p
 variable = CARGO_TARGET_$(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 # One package an executable, named as it is; only `lifecycle` has the name of a library.
 EXECUTABLES := $(filter-out launcher,$(patsubst cmd/%/src/main.rs,%,$(wildcard cmd/*/src/main.rs)))
-RELEASE = $(call variable,$(1))_RUSTFLAGS='$(FLAGS)' cargo build --locked --release --target $(1) \
+RELEASE = $(call variable,$(1))_RUSTFLAGS='$(FLAGS)' cargo build --locked --profile $(2) --target $(1) \
     $(addprefix --package ,$(patsubst lifecycle,lifecycle-dispatch,$(EXECUTABLES)))
 # Puts the executables of a target, an architecture's, into a directory: its launcher, and those of the other architectures.
 collect = rm -rf $(3) && mkdir -p $(3) && \
-    install -m 755 $(addprefix target/$(1)/release/,$(EXECUTABLES)) out/launchers/launcher-linux-* $(3) && \
+    install -m 755 $(addprefix target/$(1)/$(4)/,$(EXECUTABLES)) out/launchers/launcher-linux-* $(3) && \
     mv $(3)/launcher-linux-$(2) $(3)/launcher
 
 .PHONY: build others lint test demo bench dist compare soak set-up rust launchers $(addprefix other-,$(OTHERS))
 
 # This machine's executables, in out/lifecycle.
 build: rust launchers
-	$(call RELEASE,$(HOST))
-	$(call collect,$(HOST),$(HERE),out/lifecycle)
+	$(call RELEASE,$(HOST),release)
+	$(call collect,$(HOST),$(HERE),out/lifecycle,release)
 
 # Every architecture's, or with LAUNCHERS='amd64 arm64' those only.
 launchers: rust
 	acceptance/dist/launchers.sh out/launchers $(LAUNCHERS)
 
 # Other architectures' executables, in out/lifecycle-<architecture>.
+OTHERS_PROFILE := release
 others: $(addprefix other-,$(OTHERS))
 
 $(addprefix other-,$(OTHERS)): other-%: rust launchers
@@ -52,8 +53,8 @@ $(addprefix other-,$(OTHERS)): other-%: rust launchers
 	command -v $$cc > /dev/null || leave_out "$$cc is missing (\`make set-up\` installs it)"; \
 	rustup target add $$target || leave_out "rustup has no $$target"; \
 	export $(call variable,$(triple.$*))_LINKER=$$cc; \
-	( set -x; $(call RELEASE,$(triple.$*)) ); \
-	$(call collect,$(triple.$*),$*,out/lifecycle-$*)
+	( set -x; $(call RELEASE,$(triple.$*),$(OTHERS_PROFILE)) ); \
+	$(call collect,$(triple.$*),$*,out/lifecycle-$*,$(OTHERS_PROFILE))
 
 dist: build others
 	rm -f out/lifecycle-v*.tgz
@@ -64,8 +65,10 @@ lint: rust
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
-# Of the launchers, those of the two architectures that the tests run.
+# Of the launchers, those of the two architectures that the tests run; and the other architecture's executables as they are
+# made soonest: `make dist` makes those that are for others.
 test: LAUNCHERS ?= amd64 arm64
+test: OTHERS_PROFILE := quick
 test: set-up lint dist
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --workspace --no-fail-fast
 
