@@ -63,7 +63,7 @@ dist: build others
 
 lint: rust
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features acceptance/reference --quiet -- -D warnings
 
 # Of the launchers, those of the two architectures that the tests run; and the other architecture's executables as they are
 # made soonest: `make dist` makes those that are for others.
@@ -84,8 +84,10 @@ bench: set-up build
 # if LIFECYCLE_REFERENCE_OTHER_DIR has its executables for the other one.
 compare: set-up build others
 	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo run --locked --package acceptance --bin compare
-	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --package acceptance --test alternating --test mixes -- --nocapture
-	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --package acceptance --test rebase -- another_lifecycle
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --package acceptance --features reference \
+	    --test alternating --test mixes -- --nocapture
+	LIFECYCLE_DIR='$(CURDIR)/out/lifecycle' cargo test --locked --package acceptance --features reference \
+	    --test rebase -- another_lifecycle
 
 # What the tests do a few times, all the times: whoever writes an index is killed at each of its requests, and 200 races of
 # two, four and eight exporters.

@@ -48,6 +48,18 @@ impl Lifecycle {
         Self::at(&here.with_file_name(name))
     }
 
+    /// Another lifecycle, to compare with.
+    ///
+    /// # Panics
+    ///
+    /// If `LIFECYCLE_REFERENCE_DIR` is unset: it names the directory of its executables.
+    pub fn reference() -> Self {
+        let directory = std::env::var_os("LIFECYCLE_REFERENCE_DIR").expect(
+            "LIFECYCLE_REFERENCE_DIR is unset: it names a directory with another lifecycle's executables to compare with",
+        );
+        Self::at(directory.as_ref())
+    }
+
     /// The one in a directory.
     ///
     /// # Panics

@@ -1,9 +1,9 @@
 //! Native, cross, emulated and hybrid builds by turns on one cache: none finds a layer that was made for another machine, or on
 //! another, and each finds all that its like has left.
 //!
-//! Every layer says for which machine it is, and on which it was made. With `LIFECYCLE_REFERENCE_DIR` and
-//! `LIFECYCLE_REFERENCE_OTHER_DIR` (another lifecycle's executables, for this architecture and for the other one) the same is
-//! done with those, and they have to find what is not theirs: else nothing is shown.
+//! Every layer says for which machine it is, and on which it was made. `make compare` does, with `LIFECYCLE_REFERENCE_DIR` and
+//! `LIFECYCLE_REFERENCE_OTHER_DIR` (another lifecycle's executables, for this architecture and for the other one), the same
+//! with those, and they have to find what is not theirs: else nothing is shown.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -209,12 +209,20 @@ fn builds_without_targets_find_nothing_foreign() {
     }
 }
 
+/// `make compare` runs it.
+#[cfg(feature = "reference")]
 #[test]
 fn another_lifecycle_finds_what_is_foreign() {
-    let variables = ["LIFECYCLE_REFERENCE_DIR", "LIFECYCLE_REFERENCE_OTHER_DIR"].map(std::env::var_os);
-    let [Some(here), Some(other)] = &variables else { return };
+    let Some(other) = std::env::var_os("LIFECYCLE_REFERENCE_OTHER_DIR") else {
+        tell(
+            "LIFECYCLE_REFERENCE_OTHER_DIR is unset (it names another lifecycle's executables for the other architecture)",
+        );
+        return;
+    };
+    let reference = acceptance::Lifecycle::reference();
+    let here = reference.directory();
     for cache_image in [None, Some("cache:tag")] {
-        let mut builders = Builders::new(Some([here.as_ref(), other.as_ref()]));
+        let mut builders = Builders::new(Some([here, other.as_ref()]));
         if builders.other.is_none() {
             return;
         }

@@ -1,13 +1,12 @@
 //! Builds in which each phase is this lifecycle's or another one's, in every mix (target-arch.md, *Compatibility*), and
 //! rebases by one of what the other has exported.
 //!
-//! The other lifecycle's executables are in `LIFECYCLE_REFERENCE_DIR`; without that nothing is compared. `make compare` runs it.
+//! The other lifecycle's executables are in `LIFECYCLE_REFERENCE_DIR`; `make compare` runs it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
 
 use acceptance::exports::push_run_images;
 use acceptance::snapshot::{hex, snapshot};
@@ -76,19 +75,18 @@ struct Seen {
 }
 
 impl Mixer {
-    /// `None` where there is no other lifecycle.
-    fn new(project: Project) -> Option<Self> {
-        let theirs = Lifecycle::at(&std::env::var_os("LIFECYCLE_REFERENCE_DIR").map(PathBuf::from)?);
+    fn new(project: Project) -> Self {
+        let theirs = Lifecycle::reference();
         let registry = Registry::start();
         push_run_images(&registry, "run", &["amd64", "arm64"], "1");
         let run_image = registry.image("run");
         let ours = project.lifecycle().clone();
         let build = Build { project, registry, run_image, cache_image: None };
-        Some(Self { ours, theirs, build, target: None, before: None })
+        Self { ours, theirs, build, target: None, before: None }
     }
 
     /// With the sample app.
-    fn web() -> Option<Self> {
+    fn web() -> Self {
         let project = Project::web();
         marker::add(&project, "");
         project.order(&[&["samples/server@1.2.3", "samples/site@0.1.0", "test/marker@1"]]);
@@ -208,7 +206,7 @@ fn assert_same(seen: &Seen, expected: &Seen, what: &str) {
 
 #[test]
 fn without_the_extensions_inputs_a_mix_is_as_good_as_no_mix() {
-    let Some(mut mixer) = Mixer::web() else { return };
+    let mut mixer = Mixer::web();
     for with_cache_image in [false, true] {
         mixer.build.cache_image = with_cache_image.then(String::new);
         let unmixed = [Mix::THEIRS, Mix::OURS].map(|mix| mixer.twice(mix, "alone"));
@@ -229,7 +227,7 @@ fn without_the_extensions_inputs_a_mix_is_as_good_as_no_mix() {
 /// The variables go to every phase, the reference's too, and the tag holds an image for the other architecture before.
 #[test]
 fn in_native_builds_a_mix_gives_the_image_that_no_mix_gives() {
-    let Some(mut mixer) = Mixer::web() else { return };
+    let mut mixer = Mixer::web();
     let unmixed = [Mix::THEIRS, Mix::OURS].map(|mix| mixer.twice(mix, "alone"));
     mixer.target = Some(Architecture::HERE);
     let other = Architecture::OTHER.name();
@@ -260,7 +258,7 @@ fn in_native_builds_a_mix_gives_the_image_that_no_mix_gives() {
 }
 
 /// A buildpack's layer `both` gets the program `programs/<name>` of the project, and keeps one that is restored.
-fn for_programs(name: &str) -> Option<Mixer> {
+fn for_programs(name: &str) -> Mixer {
     let project = Project::empty();
     let other = format!("launcher-linux-{}", Architecture::OTHER.name());
     for (architecture, program) in [(Architecture::HERE, "launcher"), (Architecture::OTHER, &other)] {
@@ -294,7 +292,7 @@ fn end_of_cross_build(mix: Mix, analyzes_for_this_machine: bool) -> (&'static st
 /// know the target is told.
 #[test]
 fn in_cross_builds_a_mix_ends_with_an_image_for_the_target_or_says_why_not() {
-    let Some(mut mixer) = for_programs("$CNB_TARGET_ARCH") else { return };
+    let mut mixer = for_programs("$CNB_TARGET_ARCH");
     let (here, target) = (Architecture::HERE.name(), Architecture::OTHER.name());
     // The cache of before there were targets.
     let seen = mixer.build(Mix::OURS, "before");
@@ -373,7 +371,7 @@ fn in_cross_builds_a_mix_ends_with_an_image_for_the_target_or_says_why_not() {
 /// Where nobody asked whether buildpacks can build for the target, what they make for this machine is named all the same.
 #[test]
 fn our_exporter_names_what_a_cross_build_of_others_got_wrong() {
-    let Some(mut mixer) = for_programs(Architecture::HERE.name()) else { return };
+    let mut mixer = for_programs(Architecture::HERE.name());
     mixer.target = Some(Architecture::OTHER);
     // The detector and the builder are theirs.
     let mix = Mix(0b1_0101);

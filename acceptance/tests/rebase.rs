@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 
 use acceptance::image::{self, Bundle, Format};
-use acceptance::{Build, Lifecycle, Phase, Project, Registry, Tool, USER};
+use acceptance::{Build, Phase, Project, Registry, Tool, USER};
 use serde_json::Value;
 
 const METADATA: &str = "io.buildpacks.lifecycle.metadata";
@@ -313,17 +313,17 @@ fn of_an_index_this_machines_image_is_rebased_and_the_others_are_named() {
     assert_eq!(indexes["indexes"][0]["tag"].as_str(), Some(name.as_str()));
 }
 
-/// `make compare`: with `LIFECYCLE_REFERENCE_DIR`, the directory of another lifecycle's executables.
+/// `make compare` runs it.
+#[cfg(feature = "reference")]
 #[test]
 fn another_lifecycle_rebases_what_this_one_has_exported_and_this_one_what_another_has() {
-    let Some(reference) = std::env::var_os("LIFECYCLE_REFERENCE_DIR") else { return };
     let mut build = exported(Format::Docker);
-    let lifecycles = [build.project.lifecycle().clone(), Lifecycle::at(reference.as_ref())];
+    let lifecycles = [build.project.lifecycle().clone(), acceptance::Lifecycle::reference()];
     let new = run_image(&build.registry, "run:new", "v2s2", &["--config.label=io.buildpacks.base.new=y"]);
     let [old_base, new_base] =
         [&build.run_image, &new].map(|name| image::inspect(&build.registry, name).diff_ids().len());
     let inspect = |build: &Build, name: &str| image::inspect(&build.registry, &build.registry.image(name));
-    let rebase = |build: &mut Build, by: &Lifecycle, [from, to]: [&str; 2], onto: &str| {
+    let rebase = |build: &mut Build, by: &acceptance::Lifecycle, [from, to]: [&str; 2], onto: &str| {
         build.project = build.project.by(by);
         let phase = rebaser(build).flag("previous-image", build.registry.image(from)).flag("run-image", onto);
         phase.arg(build.registry.image(to)).run().succeeds();
