@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lifecycle::cache::{Cache, CacheError, ImageCache, VolumeCache, image_at};
-use lifecycle::image::{Reference, Store, StoreError};
+use lifecycle::image::{Store, StoreError};
 use lifecycle::layer::Pipeline;
 use lifecycle::phase::PhaseError;
 use lifecycle::privilege::{PrivilegeError, become_user, ensure_owner, hide_memory};
@@ -138,7 +138,7 @@ pub fn cache<'a>(
         let name = placed.map_err(|reason| {
             error(CacheError::Store { name: name.clone(), cause: StoreError::Name { name: name.clone(), reason } })
         })?;
-        if let Some(image) = app_image_at(inputs, &name) {
+        if let Some(image) = inputs.image_named(&name) {
             return Err(ConnectError::CacheIsImage { image: image.to_owned(), cache: name });
         }
         let cache = ImageCache::open(connection.registry.as_ref(), &name, target, delete).map_err(error)?;
@@ -150,13 +150,6 @@ pub fn cache<'a>(
         Some(place) => VolumeCache::open_place(dir, &place),
     };
     Ok(Some(Cache::Volume(cache.map_err(|cause| ConnectError::Cache { kind: "volume", cause })?)))
-}
-
-/// The app image's name, if it is this one too. In a layout it is in another place.
-fn app_image_at<'a>(inputs: &'a Inputs, cache: &str) -> Option<&'a str> {
-    let cache = Reference::parse(cache).ok().filter(|_| inputs.layout.is_none())?;
-    let mut images = std::iter::once(&inputs.image).chain(&inputs.tags).map(String::as_str);
-    images.find(|image| Reference::parse(image).is_ok_and(|image| image == cache))
 }
 
 /// A pipeline. It spools to files without a name in `TMPDIR`.

@@ -30,8 +30,8 @@ pub fn rebase(inputs: &Inputs) -> Result<(), Failure> {
         build_for: BuildTarget::new(inputs.target_arch.clone()),
     };
     log::debug!("Ensuring privileges...");
-    let named = [&inputs.previous_image, &inputs.run_image].into_iter().flatten();
-    let mut images: Vec<String> = std::iter::once(&inputs.image).chain(&inputs.tags).chain(named).cloned().collect();
+    let named = [&inputs.previous_image, &inputs.run_image].into_iter().flatten().map(String::as_str);
+    let mut images: Vec<String> = inputs.names().chain(named).map(str::to_owned).collect();
     let mut credentials = access(inputs, images.clone()).map_err(ConnectError::from)?;
     let mut app = None;
     if inputs.run_image.is_none() {

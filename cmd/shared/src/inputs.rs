@@ -121,6 +121,20 @@ pub struct Inputs {
     pub user: User,
 }
 
+impl Inputs {
+    /// The names that are written.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.image).chain(&self.tags).map(String::as_str)
+    }
+
+    /// Which of the names that are written is this one of a registry.
+    pub fn image_named(&self, name: &str) -> Option<&str> {
+        // In a layout they are in another place.
+        let name = Reference::parse(name).ok().filter(|_| self.layout.is_none())?;
+        self.names().find(|image| Reference::parse(image).is_ok_and(|image| image == name))
+    }
+}
+
 /// `index-report.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexReport {
@@ -521,13 +535,13 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
         }
     }
     if phase == Phase::Rebase {
-        for image in std::iter::once(&inputs.image).chain(&inputs.tags) {
+        for image in inputs.names() {
             if Reference::parse(image)?.digest.is_some() {
-                return Err(InputError::NotTag(image.clone()));
+                return Err(InputError::NotTag(image.to_owned()));
             }
         }
         if inputs.index != IndexMode::Off {
-            index::check_apart(&names(inputs), &[])?;
+            index::check_apart(&inputs.names().collect::<Vec<_>>(), &[])?;
         }
         let others = [&inputs.previous_image, &inputs.run_image];
         return Ok(others.into_iter().flatten().try_for_each(|name| Reference::parse(name).map(|_| ()))?);
@@ -546,14 +560,11 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
                 .map_or_else(|| Ok(cache.clone()), |place| image_at(cache, &place))
                 .map_err(|reason| InputError::CachePlace { cache: cache.clone(), reason })?,
         };
-        let reference = Reference::parse(&cache)?;
-        for image in std::iter::once(&inputs.image).chain(&inputs.tags) {
-            if Reference::parse(image)? == reference {
-                return Err(InputError::CacheIsImage { image: image.clone(), cache: cache.clone() });
-            }
+        if let Some(image) = inputs.image_named(&cache) {
+            return Err(InputError::CacheIsImage { image: image.to_owned(), cache });
         }
         if inputs.index != IndexMode::Off {
-            index::check_apart(&names(inputs), &[&cache])?;
+            index::check_apart(&inputs.names().collect::<Vec<_>>(), &[&cache])?;
         }
     }
     if inputs.layout.is_some() {
@@ -562,18 +573,13 @@ fn check(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
     Ok(())
 }
 
-/// The names that are written.
-fn names(inputs: &Inputs) -> Vec<&str> {
-    std::iter::once(&inputs.image).chain(&inputs.tags).map(String::as_str).collect()
-}
-
 /// Checks that the names can be those of an index, as far as that can be said before `analyzed.toml` is read, which may name
 /// the target: the creator has to refuse them before it builds.
 fn check_index(phase: Phase, inputs: &Inputs) -> Result<(), InputError> {
     if inputs.index == IndexMode::Off {
         return Ok(());
     }
-    let names = names(inputs);
+    let names: Vec<&str> = inputs.names().collect();
     match (phase, &inputs.target_arch) {
         (_, Some(target)) => names.iter().try_for_each(|name| index::check(name, target))?,
         (Phase::Create, None) => {

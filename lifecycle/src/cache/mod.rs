@@ -122,11 +122,9 @@ impl Cache<'_> {
                 format!("nobody knows on which architecture its layers were made, and this build runs on {build}")
             }
             BuiltOn::Machine(build) => format!("its layers were made on linux/{built_on}, this build runs on {build}"),
-            BuiltOn::Unknown => {
-                "group.toml does not say on which architecture buildpacks run (build-arch), because its \
-                                 detector is of another lifecycle"
-                    .to_owned()
-            }
+            BuiltOn::Unknown => "group.toml does not say on which architecture buildpacks run (build-arch), \
+                                 because its detector is of another lifecycle"
+                .to_owned(),
         };
         let mut forgotten = false;
         for buildpack in metadata.buildpacks.iter_mut().flatten() {

@@ -428,7 +428,8 @@ impl Protocol {
         if !overwritten.is_empty() {
             return self.announce(overwritten, now);
         }
-        let held = self.held.as_ref().map_or_else(Held::default, |held| held.1.clone());
+        let (held, nothing) = (self.held.clone(), Held::default());
+        let held = held.as_deref().map_or(&nothing, |(_, held)| held);
         for (child, other) in young.iter().filter_map(|child| Some((child, held.other_of(child)?))) {
             let digest = child.blob.digest;
             let is_own = self.own.iter().any(|own| own.child.blob.digest == digest);
@@ -461,7 +462,8 @@ impl Protocol {
             return self.ask(State::Making, Ask::Make(document));
         }
         let time = self.time(now);
-        let is_held = |child: &IndexChild| matches!(self.held.as_deref(), Some((Document::Index(_), held)) if held.holds(std::slice::from_ref(child)));
+        let is_held =
+            |child: &IndexChild| self.held.as_deref().is_some_and(|(_, held)| held.holds(std::slice::from_ref(child)));
         // For how many seconds a writer may be alive whose child is still to come.
         let left = |slot| match self.says(slot) {
             Slot::Announced(child, announced) if !is_held(child) && self.is_young(*announced, now) => {
